@@ -1,0 +1,30 @@
+"""One process that hosts many reinforcement-learning environments for language-model agents."""
+
+from __future__ import annotations
+
+from gymhost.config import EnvironmentConfig
+from gymhost.environment import Environment
+from gymhost.errors import ToolError
+from gymhost.hookspecs import hookimpl
+from gymhost.limits import Limits
+from gymhost.models import Reference, Task, ToolCall, ToolOutcome, Trajectory, VerifyResult
+from gymhost.session import Session
+from gymhost.tools import tool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Environment",
+    "EnvironmentConfig",
+    "Limits",
+    "Reference",
+    "Session",
+    "Task",
+    "ToolCall",
+    "ToolError",
+    "ToolOutcome",
+    "Trajectory",
+    "VerifyResult",
+    "hookimpl",
+    "tool",
+]

@@ -1,0 +1,108 @@
+"""`gymhost check`: play every example task on a real server."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+import anyio
+import typer
+
+from gymhost.checking import Played, play_tasks
+from gymhost.cli.output import configure_logging, error, line, table
+from gymhost.client import Client
+from gymhost.errors import ServeError
+from gymhost.host import Host
+from gymhost.http.app import create_app
+from gymhost.http.auth import KeyGuard
+from gymhost.models import Task
+from gymhost.server import bind
+from gymhost.server import serve as serve_here
+
+__all__ = ["check"]
+
+
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Environments; all by default.")
+    ] = None,
+) -> None:
+    """Play each example task's reference, and no action, on a server with a real MCP client.
+
+    The reference must score its stated reward, and doing nothing must not. Exit code 1 where
+    one does not, where an environment fails to start, or where there is nothing to play.
+
+    Example:
+
+      gymhost check weather
+    """
+    configure_logging(quiet=True)
+    played, problems = anyio.run(_check, names or [])
+    if played:
+        table(
+            ("ENVIRONMENT", "TASK", "EXPECTED", "REFERENCE", "NO ACTION", "RESULT"),
+            [_row(each) for each in played],
+        )
+    for problem in problems:
+        error(problem)
+    wrong = sum(each.problem is not None for each in played)
+    line(f"{len(played) - wrong} right, {wrong} wrong")
+    if wrong or problems:
+        raise typer.Exit(1)
+
+
+async def _check(names: list[str]) -> tuple[list[Played], list[str]]:
+    host = Host()
+    key = secrets.token_urlsafe()
+    app = create_app(host, KeyGuard([key]))
+    bound = bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    known = {record.name for record in host.records} | set(host.mounts)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        bound.close()
+        raise ServeError(f"no environment is named {', '.join(unknown)}: try `gymhost list`")
+    played: list[Played] = []
+    problems: list[str] = []
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve_here, app, bound, stop.wait)
+        async with Client(url, key) as client:
+            await client.environments()  # the port is taken: this waits until it answers
+            problems += [
+                f"{record.name} is not served: {record.reason}"
+                for record in host.records
+                if record.status == "failed" and (not names or record.name in names)
+            ]
+            for name in sorted(set(names) or host.mounts):
+                if name in host.mounts:
+                    examples, problem = _examples(host, name)
+                    problems += [problem] if problem else []
+                    played += [each async for each in play_tasks(client, name, examples)]
+        stop.set()
+    if not played and not problems:
+        problems.append("there is nothing to play: no environment has example tasks")
+    return played, problems
+
+
+def _examples(host: Host, name: str) -> tuple[list[Task], str | None]:
+    """Return an environment's example tasks, or what is wrong with them."""
+    try:
+        tasks = list(host.mounts[name].instance.tasks())
+    except Exception as exc:  # noqa: BLE001 - the author's code
+        return [], f"{name}: its tasks can't be read: {type(exc).__name__}: {exc}"
+    return tasks, None if tasks else f"{name} has no example tasks"
+
+
+def _row(played: Played) -> tuple[str, ...]:
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:g}"
+
+    return (
+        played.environment,
+        str(played.task),
+        number(played.expected),
+        number(played.reference),
+        number(played.nothing),
+        played.problem or "ok",
+    )

@@ -1,0 +1,239 @@
+"""An async client of gymhost's own API: seed an episode, call its tools over MCP, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+import httpx2
+import mcp
+from mcp.client.streamable_http import streamable_http_client
+
+from gymhost.control_key import find_key
+from gymhost.errors import GymhostError
+from gymhost.models import JSONObject, McpConnection, SeedAnswer, Task
+
+__all__ = ["ApiError", "Client", "Episode", "McpMode", "ToolAnswer"]
+
+McpMode = Literal["auto", "legacy"]
+"""`auto` speaks 2026-07-28 where the server does; `legacy` begins with `initialize`."""
+
+TIMEOUT = httpx2.Timeout(30, read=600)
+
+
+class ApiError(GymhostError):
+    """The control plane answered with an error: this is no reward."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(f"{status} {problem.get('failure_kind')}: {problem.get('detail')}")
+        self.status = status
+        self.failure_kind: str | None = problem.get("failure_kind")
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What an agent gets back from a tool."""
+
+    text: str
+    is_error: bool
+    structured_content: JSONObject | None = None
+
+
+class Client:
+    """The control plane of one server. Use it as `async with Client(...) as client:`."""
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str | None = None,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Without a `key`, take the one of `GYMHOST_API_KEY`, or the one minted for this user."""
+        self._key = key if key is not None else find_key()
+        self._transport = transport
+        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+        self._http = httpx2.AsyncClient(
+            base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT, transport=transport
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._http.__aexit__(kind, error, traceback)
+
+    async def environments(self) -> JSONObject:
+        """Return what is served, and what failed and why.
+
+        Raises: ApiError.
+        """
+        return await self.request("GET", "/envs")
+
+    async def environment(self, name: str) -> JSONObject:
+        """Return one environment: its tools, limits and counts.
+
+        Raises: ApiError.
+        """
+        return await self.request("GET", f"/envs/{name}")
+
+    async def session(self, session_id: str) -> JSONObject:
+        """Return a session's record.
+
+        Raises: ApiError.
+        """
+        return await self.request("GET", f"/sessions/{session_id}")
+
+    @asynccontextmanager
+    async def episode(
+        self, name: str, task: Task | None = None, *, mcp_mode: McpMode = "auto"
+    ) -> AsyncGenerator[Episode]:
+        """Seed a session and connect to its tools. One that is not verified is closed at the end.
+
+        Raises: ApiError.
+        """
+        seeded = await self.seed(name, task)
+        episode = Episode(self, name, task or Task(), seeded)
+        try:
+            async with AsyncExitStack() as stack:
+                if seeded.mcp is not None:
+                    episode.mcp = await stack.enter_async_context(
+                        self._connect(seeded.mcp, mcp_mode)
+                    )
+                yield episode
+        finally:
+            if not episode.verified:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+                    await self.request(
+                        "POST", f"/envs/{name}/close_session", {"session_id": seeded.session_id}
+                    )
+
+    async def seed(
+        self, name: str, task: Task | None = None, *, idempotency_key: str | None = None
+    ) -> SeedAnswer:
+        """Start a session.
+
+        Raises: ApiError.
+        """
+        # A reference solves the task: it stays here.
+        row = {key: value for key, value in (task or Task()).to_row().items() if key != "reference"}
+        headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
+        answer = await self.request("POST", f"/envs/{name}/seed_session", row, headers=headers)
+        return SeedAnswer.model_validate(answer)
+
+    @asynccontextmanager
+    async def _connect(
+        self, connection: McpConnection, mode: McpMode
+    ) -> AsyncGenerator[mcp.Client]:
+        async with httpx2.AsyncClient(
+            headers=connection.headers, timeout=TIMEOUT, transport=self._transport
+        ) as http:
+            transport = streamable_http_client(connection.url, http_client=http)
+            async with mcp.Client(transport, mode=mode) as client:
+                yield client
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: JSONObject | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> JSONObject:
+        """Send a control-plane request and return its JSON answer.
+
+        Raises: ApiError; httpx2.HTTPError: the server could not be reached.
+        """
+        # no cookies: a session is named by its id, and one client has many
+        self._http.cookies.clear()
+        response = await self._http.request(method, path, json=body, headers=dict(headers or {}))
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = {"detail": response.text[:500] or response.reason_phrase}
+        if not response.is_success or not isinstance(answer, dict):
+            raise ApiError(response.status_code, answer if isinstance(answer, dict) else {})
+        return answer
+
+
+@dataclass
+class Episode:
+    """One attempt: its session, its tools, and what has been done in it."""
+
+    client: Client
+    environment: str
+    task: Task
+    seeded: SeedAnswer
+    mcp: mcp.Client | None = None
+    items: list[JSONObject] = field(default_factory=list)
+    """The trajectory so far, as Responses API items."""
+    verified: bool = False
+
+    @property
+    def session_id(self) -> str:
+        """The session's id, for the control plane."""
+        return self.seeded.session_id
+
+    async def tools(self) -> list[str]:
+        """Return the names of the tools this session may use."""
+        if self.mcp is None:
+            return []
+        return [tool.name for tool in (await self.mcp.list_tools()).tools]
+
+    async def call_tool(self, name: str, arguments: JSONObject | None = None) -> ToolAnswer:
+        """Call a tool as an agent does."""
+        if self.mcp is None:
+            raise RuntimeError(f"{self.environment!r} has no tools")
+        result = await self.mcp.call_tool(name, arguments or {})
+        text = "\n".join(getattr(block, "text", "") for block in result.content)
+        call_id = f"call_{len(self.items) // 2}"
+        self.items += [
+            {
+                "type": "function_call",
+                "call_id": call_id,
+                "name": name,
+                "arguments": json.dumps(arguments or {}),
+            },
+            {"type": "function_call_output", "call_id": call_id, "output": text},
+        ]
+        structured = result.structured_content
+        return ToolAnswer(text, bool(result.is_error), structured)
+
+    async def verify(
+        self, answer: str | None = None, *, output: Sequence[JSONObject] | None = None
+    ) -> JSONObject:
+        """Score the attempt: the calls made here and a final `answer`, or an `output` of its own.
+
+        Raises: ApiError: no score; the error says whether to leave the sample out.
+        """
+        items = list(self.items if output is None else output)
+        if answer is not None:
+            content = [{"type": "output_text", "text": answer}]
+            items.append({"type": "message", "role": "assistant", "content": content})
+        verdict = await self.client.request(
+            "POST",
+            f"/envs/{self.environment}/verify",
+            {"session_id": self.session_id, "response": {"output": items}},
+            headers={"prefer": "return=minimal"},
+        )
+        self.verified = True
+        return verdict
+
+    async def record(self) -> JSONObject:
+        """Return what the server has recorded of the session.
+
+        Raises: ApiError.
+        """
+        return await self.client.session(self.session_id)

@@ -1,0 +1,25 @@
+"""What an operator decides about one environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gymhost.environment import Environment
+from gymhost.limits import Limits
+
+__all__ = ["EnvironmentConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentConfig:
+    """How an environment is mounted under one name."""
+
+    plugin: str | type[Environment[Any]] | Environment[Any] | None = None
+    """An installed plugin's name (None: the mount's own name), a class, or a ready instance."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the class."""
+    limits: Limits = field(default_factory=Limits)
+    on_failure: Literal["error", "report"] = "error"
+    """What verify answers in a session where something failed: 502, or 200 with `mask_sample`."""

@@ -1,0 +1,93 @@
+"""Every hook: a signature, and a sentence about when it fires."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import pluggy
+
+if TYPE_CHECKING:
+    from gymhost.models import Task, ToolCall, ToolOutcome, Trajectory, VerifyResult
+    from gymhost.session import Session
+
+__all__ = ["EXTENSION_HOOKS", "LIFECYCLE_HOOKS", "PROJECT", "hookimpl"]
+
+PROJECT = "gymhost"
+
+_FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
+_hookspec = pluggy.HookspecMarker(PROJECT)
+_hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@overload
+def hookimpl(function: _FunctionT, /) -> _FunctionT: ...
+@overload
+def hookimpl(
+    *,
+    wrapper: bool = ...,
+    tryfirst: bool = ...,
+    trylast: bool = ...,
+    specname: str | None = ...,
+) -> Callable[[_FunctionT], _FunctionT]: ...
+def hookimpl(function: Any = None, /, **options: Any) -> Any:
+    """Mark a method as a hook implementation; with `wrapper=True`, as a wrapper around one.
+
+    A wrapper is a plain generator: what comes before its bare `yield` runs before the hook, the
+    `yield` gives the awaited result (or raises what was raised), and what it returns is the result.
+    It waits by yielding an awaitable: `value = yield some_coroutine()`.
+    """
+    return _hookimpl(function, **options) if function is not None else _hookimpl(**options)
+
+
+class HookSpecs:
+    """A wrapper may name any subset of the arguments; `environment` is the environment's name."""
+
+    @_hookspec
+    def startup(self, environment: str) -> None:
+        """Prepare the environment. Fires once, before it is served; may take 30 s."""
+
+    @_hookspec
+    def shutdown(self, environment: str) -> None:
+        """Undo startup. Fires once, after the last session has closed."""
+
+    @_hookspec
+    def seed(self, environment: str, session: Session[Any], task: Task) -> Any:
+        """Return the new session's state. Fires once for a session."""
+
+    @_hookspec
+    def allowed_tools(
+        self, environment: str, session: Session[Any], task: Task
+    ) -> Collection[str] | None:
+        """Name the tools this session may use, None for all. Fires after seed."""
+
+    @_hookspec
+    def call_tool(  # type: ignore[empty-body]
+        self, environment: str, session: Session[Any], call: ToolCall
+    ) -> ToolOutcome:
+        """Run one tool call. Fires for every tool call of an agent."""
+        ...  # noqa: PIE790 - pyright wants it
+
+    @_hookspec
+    def verify(  # type: ignore[empty-body]
+        self, environment: str, session: Session[Any], trajectory: Trajectory
+    ) -> VerifyResult | float:
+        """Score a finished rollout. Fires after the agent stops, until it has scored once."""
+        ...  # noqa: PIE790
+
+    @_hookspec
+    def close(self, environment: str, session: Session[Any], reason: str) -> None:
+        """Release what the session holds. Fires when it ends, however it ends."""
+
+    @_hookspec
+    def register_environments(self, register: Callable[..., None]) -> None:
+        """Mount more environments: `register(name, cls, **options)`. Fires at load; plain `def`."""
+
+
+EXTENSION_HOOKS = frozenset({"register_environments"})
+"""Hooks that an extension implements itself, called once and synchronously, at load."""
+
+LIFECYCLE_HOOKS = frozenset(
+    {"startup", "shutdown", "seed", "allowed_tools", "call_tool", "verify", "close"}
+)
+"""Hooks of one environment, awaited by `dispatch`; extensions wrap them."""

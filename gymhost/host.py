@@ -1,0 +1,245 @@
+"""Environments and sessions behind one door: seed, call_tool, verify, close. No HTTP, no CLI."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from gymhost.calling import Calling
+from gymhost.clock import Clock, SystemClock
+from gymhost.config import EnvironmentConfig
+from gymhost.dispatch import create_plugin_manager
+from gymhost.ending import Ending
+from gymhost.environment import Environment
+from gymhost.errors import EnvironmentDown, OverCapacity, StoreError, UnknownEnvironment
+from gymhost.lifecycle import Lifecycle
+from gymhost.models import JSONObject, ToolOutcome
+from gymhost.mount import Mount
+from gymhost.plugins import PluginLoader, PluginRecord
+from gymhost.registry import Registry
+from gymhost.seeding import Seeded, Seeding
+from gymhost.stores import SessionStore, Status, open_store
+from gymhost.stores.base import ENDED
+from gymhost.verification import Verification, VerifyAnswer
+
+__all__ = ["EnvironmentLike", "Host"]
+
+logger = logging.getLogger("gymhost.host")
+
+MAINTENANCE_SECONDS = 5.0
+STOP_SECONDS = 30.0
+
+EnvironmentLike = EnvironmentConfig | type[Environment[Any]] | Environment[Any]
+
+
+class Host:
+    """Serves environments for as long as its `async with` block runs; once.
+
+    Two hosts in one process share nothing.
+    """
+
+    def __init__(
+        self,
+        environments: Mapping[str, EnvironmentLike] | None = None,
+        *,
+        extensions: Sequence[object] = (),
+        discover: bool = True,
+        only: bool = False,
+        blocked: Collection[str] = (),
+        store: str | SessionStore = "memory://",
+        clock: Clock | None = None,
+    ) -> None:
+        """Load the plugins.
+
+        `environments` adds to the installed ones, or configures those of the same name; with
+        `only`, they alone are mounted. `discover=False` does not look for installed plugins.
+        A plugin that fails is in `records`, with its cause.
+        """
+        self.clock = clock or SystemClock()
+        self.store = open_store(store) if isinstance(store, str) else store
+        self.registry = Registry(self.store, self.clock)
+        self.stopping = False
+        self._ending = Ending(self.store, self.registry, self.clock)
+        self._seeding = Seeding(self.store, self.clock)
+        self._calling = Calling(self.store, self.registry, self.clock, self._ending)
+        self._verification = Verification(self.store, self.registry, self.clock, self._ending)
+        self._manager = create_plugin_manager()
+        self._loader = PluginLoader(self._manager, blocked)
+        if discover:
+            self._loader.discover()
+        for extension in extensions:
+            self._loader.add_extension(extension)
+        self.mounts = self._mount_all(environments or {}, only=only)
+        self._stack = AsyncExitStack()
+        self._running: tuple[TaskGroup, Lifecycle] | None = None
+        self._stopped = False
+
+    @property
+    def records(self) -> list[PluginRecord]:
+        """What loaded, what failed and why."""
+        return self._loader.records
+
+    def mount(self, name: str) -> Mount:
+        """Return a mounted environment.
+
+        Raises: UnknownEnvironment; EnvironmentDown: it failed to load or start.
+        """
+        mount = self.mounts.get(name)
+        if mount is not None:
+            return mount
+        for record in self.records:
+            if record.name == name and record.status == "failed":
+                raise EnvironmentDown(f"{name!r} is not served: {record.reason}")
+        known = ", ".join(sorted(self.mounts)) or "none"
+        raise UnknownEnvironment(f"No environment is named {name!r}. Served here: {known}.")
+
+    async def seed(self, name: str, body: JSONObject, raw: bytes, key: str | None = None) -> Seeded:
+        """Start a session from a task. `raw` is the body as it came, to know it again by `key`.
+
+        Raises: InvalidField, OverCapacity, KeyConflict, EnvironmentFailed, EnvironmentTimeout,
+        StoreError, UnknownEnvironment, EnvironmentDown.
+        """
+        mount = self.mount(name)
+        self._tasks()
+        return await self._seeding.seed(mount, body, raw, key)
+
+    async def call_tool(
+        self,
+        name: str,
+        token: str | None,
+        tool_name: str,
+        arguments: JSONObject,
+        *,
+        gone: Callable[[], Awaitable[Any]] | None = None,
+    ) -> ToolOutcome:
+        """Run one tool call of an agent: the one way to it. A failure is an outcome, not an error.
+
+        `gone` returns when the caller has gone away: a call that still waits then never starts.
+        """
+        mount = self.mounts.get(name)
+        if mount is None or self.stopping:
+            what = "The server is stopping." if self.stopping else f"{name!r} is not served."
+            return ToolOutcome.error(what, "refused")
+        return await self._calling.call_tool(mount, token, tool_name, arguments, gone)
+
+    async def verify(
+        self, name: str, session_id: str | None, body: JSONObject, raw: bytes
+    ) -> VerifyAnswer:
+        """Score a session's attempt, once; `raw` is the body as it came.
+
+        The same body joins the run in flight or gets the recorded answer. Without a session, a
+        stateless environment scores the body's own task.
+
+        Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
+        EnvironmentFailed, EnvironmentTimeout, StoreError, UnknownEnvironment, EnvironmentDown.
+        """
+        return await self._verification.verify(
+            self.mount(name), session_id, body, raw, self._tasks()
+        )
+
+    async def close(self, name: str, session_id: str) -> Status:
+        """End a session unscored, after its running calls; one that has ended stays as it is.
+
+        Raises: SessionLost, StoreError, UnknownEnvironment, EnvironmentDown.
+        """
+        return await self._ending.close(self.mount(name), session_id)
+
+    async def maintain(self) -> None:
+        """Renew leases, expire sessions and forget old ones, once. The host does it by itself.
+
+        Raises: StoreError.
+        """
+        await self.registry.maintain()
+        for mount in list(self.mounts.values()):
+            await self._ending.expire(mount)
+
+    async def stop(self) -> None:
+        """End what does not outlive the process, and stop the environments. Once."""
+        self.stopping = True
+        if self._stopped or self._running is None:
+            return
+        self._stopped = True
+        with anyio.move_on_after(STOP_SECONDS) as scope:
+            if not self.store.durable:
+                await self._ending.close_all(list(self.mounts.values()))
+            await self.registry.drop_all()
+            await self._running[1].stop()
+            await self.store.aclose()
+        if scope.cancelled_caught:
+            logger.error("stopping took longer than %g s; the rest is abandoned", STOP_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        lifecycle = Lifecycle(tasks, self._manager)
+        self._running = tasks, lifecycle
+        extensions = {each.name: each for each in self._loader.extensions}
+        failures = await lifecycle.start_extensions(list(extensions.values()))
+        for name, error in failures.items():
+            self._loader.take_out(extensions[name].record, extensions[name].instance, error)
+        if failures:  # what failed to start wraps nothing
+            siblings = [mount.instance for mount in self.mounts.values()]
+            for mount in self.mounts.values():
+                mount.compile_hooks(self._manager, siblings)
+        failures = await lifecycle.start_environments(list(self.mounts.values()))
+        for name, error in failures.items():
+            mount = self.mounts.pop(name)
+            self._loader.take_out(mount.record, mount.instance, error)
+        for (name, status), number in (await self.store.counts()).items():
+            if name in self.mounts and status not in ENDED:
+                self.mounts[name].open_sessions += number
+        tasks.start_soon(self._maintain)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        with anyio.CancelScope(shield=True):
+            await self.stop()
+        assert self._running is not None
+        self._running[0].cancel_scope.cancel()
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _maintain(self) -> None:
+        while True:
+            await anyio.sleep(MAINTENANCE_SECONDS)
+            try:
+                await self.maintain()
+            except StoreError:
+                logger.exception("the session store could not be maintained; trying again")
+
+    def _mount_all(
+        self, environments: Mapping[str, EnvironmentLike], *, only: bool
+    ) -> dict[str, Mount]:
+        configs = {
+            name: value if isinstance(value, EnvironmentConfig) else EnvironmentConfig(plugin=value)
+            for name, value in environments.items()
+        }
+        loaded = self._loader.mount(configs, only=only)
+        siblings = [each.instance for each in loaded]
+        mounts: dict[str, Mount] = {}
+        for each in loaded:
+            try:
+                mounts[each.record.name] = Mount(each, self._manager, siblings)
+            except Exception as exc:  # noqa: BLE001 - take_out logs it
+                self._loader.take_out(each.record, each.instance, exc)
+        return mounts
+
+    def _tasks(self) -> TaskGroup:
+        """Return the host's own task group.
+
+        Raises: OverCapacity: the host is stopping.
+        """
+        if self._running is None:
+            raise RuntimeError("the host does not run: use `async with host:`")
+        if self.stopping:
+            raise OverCapacity("The server is stopping.")
+        return self._running[0]

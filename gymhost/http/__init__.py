@@ -1,0 +1,1 @@
+"""The two planes over HTTP: control for trainers, MCP for agents."""

@@ -1,0 +1,256 @@
+"""The control plane's handlers: parse, call the host, serialise."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+import pydantic_core
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gymhost.errors import BodyTooLarge, InvalidField, SessionLost
+from gymhost.host import Host
+from gymhost.http.body import parse_object, read_body
+from gymhost.http.mcp import TOKEN_HEADER
+from gymhost.models import JSONObject, ToolCall, json_type
+from gymhost.mount import Mount
+from gymhost.stores import SessionRow
+
+__all__ = ["Api", "Handler"]
+
+COOKIE = "gymhost_session"
+
+Handler = Callable[[Request, str], Awaitable[Response]]
+
+
+class Api:
+    """Answers trainers and operators. Each handler gets an environment's name, or ""."""
+
+    def __init__(self, host: Host, version: str, public_url: str | None = None) -> None:
+        """`public_url` is where clients reach this server, where the Host header does not say."""
+        self._host = host
+        self._version = version
+        self._public_url = public_url.rstrip("/") if public_url else None
+
+    async def seed_session(self, request: Request, name: str) -> Response:
+        mount = self._host.mount(name)
+        raw, body = await self._body(request, mount)
+        key = request.headers.get("idempotency-key")
+        seeded = await self._host.seed(name, body, raw, key)
+        answer: JSONObject = {"session_id": seeded.session_id, "expires_at": seeded.expires_at}
+        if len(mount.tools):
+            answer["mcp"] = {
+                "server_name": name,
+                "url_path": "/mcp",
+                "url": f"{self._base_url(request)}/envs/{name}/mcp",
+                "transport": "http",
+                "headers": {TOKEN_HEADER: seeded.token},
+            }
+        return _session_json(answer, name, seeded.session_id)
+
+    async def verify(self, request: Request, name: str) -> Response:
+        mount = self._host.mount(name)
+        raw, body = await self._body(request, mount)
+        optional = mount.instance.stateless
+        session_id = _session_id(request, body, optional=optional)
+        answer = await self._host.verify(name, session_id, body, raw)
+        if "return=minimal" in request.headers.get("prefer", "").replace(" ", "").lower():
+            return _session_response(pydantic_core.to_json(answer.fields), name, answer.session_id)
+        return _session_response(_echo(raw, body, answer.fields), name, answer.session_id)
+
+    async def close_session(self, request: Request, name: str) -> Response:
+        mount = self._host.mount(name)
+        _, body = await self._body(request, mount)
+        session_id = _session_id(request, body)
+        assert session_id is not None
+        status = await self._host.close(name, session_id)
+        return _session_json({"session_id": session_id, "status": status}, name, session_id)
+
+    async def environments(self, request: Request, name: str) -> Response:
+        """List what is mounted, and what failed, with its reason."""
+        failed = [
+            {
+                "name": record.name,
+                "kind": record.kind,
+                "status": record.status,
+                "distribution": record.distribution,
+                "version": record.version,
+                "reason": record.reason,
+            }
+            for record in self._host.records
+            if record.status != "up"
+        ]
+        up = [self._environment(mount) for _, mount in sorted(self._host.mounts.items())]
+        extensions = [
+            {
+                "name": record.name,
+                "kind": record.kind,
+                "status": record.status,
+                "distribution": record.distribution,
+                "version": record.version,
+            }
+            for record in self._host.records
+            if record.status == "up" and record.kind == "extension"
+        ]
+        return _json({"environments": up, "extensions": extensions, "failed": failed})
+
+    async def environment(self, request: Request, name: str) -> Response:
+        return _json(self._environment(self._host.mount(name)))
+
+    def _environment(self, mount: Mount) -> JSONObject:
+        return {
+            "name": mount.name,
+            "status": "degraded" if mount.degraded else "up",
+            "distribution": mount.record.distribution,
+            "version": mount.record.version,
+            "url_path": f"/envs/{mount.name}",
+            "stateless": mount.instance.stateless,
+            "tools": mount.tool_definitions(),
+            "limits": pydantic_core.to_jsonable_python(mount.limits),
+            "use": {
+                "open_sessions": mount.open_sessions,
+                "calls_in_flight": mount.calls_in_flight,
+                "threads": mount.threads.in_use,
+                "stuck_threads": mount.threads.stuck,
+            },
+            "counts": dict(sorted(mount.counts.items())),
+        }
+
+    async def session(self, request: Request, name: str) -> Response:
+        session_id = request.path_params["session_id"]
+        row = await self._host.store.get(session_id)
+        if row is None:
+            raise SessionLost(f"No session {session_id!r} is known.")
+        calls = await self._host.store.calls(session_id)
+        return _json(_record(row, calls))
+
+    async def health(self, request: Request, name: str) -> Response:
+        """Answer while the process can answer."""
+        return _json({"status": "ok", "version": self._version})
+
+    async def ready(self, request: Request, name: str) -> Response:
+        """Answer 200 while new sessions are taken: 503 while stopping, or with nothing to serve."""
+        degraded = sorted(name for name, mount in self._host.mounts.items() if mount.degraded)
+        failed = sorted(r.name for r in self._host.records if r.status == "failed")
+        if self._host.stopping:
+            status = "stopping"
+        elif not self._host.mounts:
+            status = "no environments"
+        else:
+            status = "degraded" if degraded else "ready"
+        body = {"status": status, "degraded": degraded, "failed": failed}
+        return _json(body, 200 if status in ("ready", "degraded") else 503)
+
+    async def index(self, request: Request, name: str) -> Response:
+        return _json({"gymhost": self._version, "environments": "/envs", "health": "/healthz"})
+
+    async def _body(self, request: Request, mount: Mount) -> tuple[bytes, JSONObject]:
+        try:
+            raw = await read_body(request.scope, request.receive, mount.limits.body_bytes)
+        except BodyTooLarge:
+            mount.counts["body_too_large"] += 1
+            raise
+        return raw, parse_object(raw)
+
+    def _base_url(self, request: Request) -> str:
+        return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _session_id(request: Request, body: JSONObject, *, optional: bool = False) -> str | None:
+    """Return the session that a request names: in its body, else in its cookie.
+
+    Raises: InvalidField: it names none.
+    """
+    named = body.get("session_id")
+    if named is not None:
+        if not isinstance(named, str) or not named:
+            raise InvalidField(f"'session_id' must be a string, not {json_type(named)}.")
+        return named
+    # not request.cookies: it takes the last of several, and clients send the old one last
+    cookies: SimpleCookie = SimpleCookie()
+    try:
+        cookies.load(request.headers.get("cookie", ""))
+    except CookieError:
+        cookies.clear()
+    if COOKIE in cookies and cookies[COOKIE].value:
+        return cookies[COOKIE].value
+    if optional:
+        return None
+    raise InvalidField(
+        "Name the session: send seed_session's cookie back, or its 'session_id' in the body."
+    )
+
+
+def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
+    """Return the body again, with fields added, without writing again what came."""
+    if not body:
+        return pydantic_core.to_json(fields)
+    if any(key in body for key in fields):
+        return pydantic_core.to_json({**body, **fields})
+    return raw.rstrip()[:-1] + b"," + pydantic_core.to_json(fields)[1:]
+
+
+def _record(row: SessionRow, calls: list[bytes]) -> JSONObject:
+    """Return what is known of a session; its tokens are not."""
+    verdict = row.verdict
+    return {
+        "session_id": row.session_id,
+        "environment": row.environment,
+        "status": row.status,
+        "task": pydantic_core.from_json(row.task),
+        "state": pydantic_core.from_json(row.state),
+        "allowed_tools": row.allowed_tools,
+        "calls": [_call(ToolCall.load(call)) for call in calls],
+        "failures": dict(row.counts),
+        "verdict": None
+        if verdict is None
+        else {
+            **pydantic_core.from_json(verdict.result),
+            "failure_kind": verdict.failure_kind,
+            "recorded_at": _when(verdict.recorded_at),
+        },
+        "created_at": _when(row.created_at),
+        "used_at": _when(row.used_at),
+        "ended_at": _when(row.ended_at),
+    }
+
+
+def _call(call: ToolCall) -> JSONObject:
+    assert call.outcome is not None
+    return {
+        "id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+        "kind": call.outcome.kind,
+        "result": call.result,
+        "error": call.error,
+        "content": call.outcome.content,
+        "structured_content": call.outcome.structured_content,
+        "started_at": _when(call.started_at),
+        "duration": call.duration,
+    }
+
+
+def _when(seconds: float | None) -> str | None:
+    """Return a time as RFC 3339, in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(pydantic_core.to_json(body), status, media_type="application/json")
+
+
+def _session_json(body: JSONObject, environment: str, session_id: str) -> Response:
+    return _session_response(pydantic_core.to_json(body), environment, session_id)
+
+
+def _session_response(body: bytes, environment: str, session_id: str | None) -> Response:
+    response = Response(body, media_type="application/json")
+    if session_id is not None:
+        response.headers["set-cookie"] = (
+            f"{COOKIE}={session_id}; Path=/envs/{environment}; HttpOnly; SameSite=Lax"
+        )
+    return response

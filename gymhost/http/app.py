@@ -1,0 +1,164 @@
+"""The application: its table of routes, and its life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
+
+import gymhost
+from gymhost.errors import MethodNotAllowed, NotFound, PluginLoadError
+from gymhost.host import Host
+from gymhost.http.api import Api, Handler
+from gymhost.http.auth import Guard
+from gymhost.http.mcp import McpEndpoint
+from gymhost.http.problems import EXCEPTION_HANDLERS
+from gymhost.http.requests import InFlight, InFlightMiddleware
+from gymhost.plugins import check_all_up
+
+__all__ = ["GymhostApp", "create_app"]
+
+
+class GymhostApp(Starlette):
+    """The ASGI application, with what a server needs to stop it well."""
+
+    served: Host
+    in_flight: InFlight
+    environments: EnvironmentRoutes
+    startup_error: PluginLoadError | None = None
+    """Why a strict application did not start."""
+
+    async def drain(self, grace: float) -> int:
+        """Take no new work, end open streams at once, and give the rest `grace` seconds.
+
+        Returns how many requests had to be cancelled.
+        """
+        self.served.stopping = True
+        self.environments.close_streams()
+        return await self.in_flight.drain(grace)
+
+
+def create_app(
+    host: Host,
+    guard: Guard,
+    *,
+    public_url: str | None = None,
+    mcp_allowed_hosts: Collection[str] = (),
+    strict: bool = False,
+) -> GymhostApp:
+    """Return the application that serves a host. Its lifespan is the host's.
+
+    A `strict` one does not start where a plugin has failed; `startup_error` names them all.
+
+    `mcp_allowed_hosts` turns on the agent plane's check of the Host header, which is off: values
+    as they are sent (`gym.example:8000`, `localhost:*`).
+    """
+    security = (
+        TransportSecuritySettings(allowed_hosts=list(mcp_allowed_hosts))
+        if mcp_allowed_hosts
+        else None
+    )
+    api = Api(host, gymhost.__version__, public_url)
+    in_flight = InFlight()
+    environments = EnvironmentRoutes(host, api, guard, security)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        async with host:
+            if strict:
+                try:
+                    check_all_up(host.records)
+                except PluginLoadError as exc:
+                    created.startup_error = exc
+                    raise
+            async with environments.run():
+                yield
+
+    created = GymhostApp(
+        routes=[
+            Mount("/envs", environments),
+            Route("/envs", _endpoint(api.environments, guard)),
+            Route("/sessions/{session_id}", _endpoint(api.session, guard)),
+            Route("/healthz", _endpoint(api.health)),
+            Route("/readyz", _endpoint(api.ready)),
+            Route("/", _endpoint(api.index)),
+        ],
+        middleware=[Middleware(InFlightMiddleware, in_flight=in_flight)],
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )
+    # a path that ends in a slash is another path: a redirect would lose a POST's body
+    created.router.redirect_slashes = False
+    created.served, created.in_flight, created.environments = host, in_flight, environments
+    return created
+
+
+def _endpoint(handler: Handler, guard: Guard | None = None) -> Any:
+    async def endpoint(request: Request) -> Response:
+        if guard is not None:
+            guard.check(request.headers)
+        return await handler(request, "")
+
+    return endpoint
+
+
+class EnvironmentRoutes:
+    """`/envs/<name>/...`: a look-up by name, so that a call costs the same among a thousand."""
+
+    def __init__(
+        self, host: Host, api: Api, guard: Guard, security: TransportSecuritySettings | None
+    ) -> None:
+        self._host = host
+        self._guard = guard
+        self._security = security
+        self._endpoints: dict[str, McpEndpoint] = {}
+        self._table: dict[str, tuple[str, Handler]] = {
+            "": ("GET", api.environment),
+            "seed_session": ("POST", api.seed_session),
+            "verify": ("POST", api.verify),
+            "close_session": ("POST", api.close_session),
+        }
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Serve the agent plane of what the host has started."""
+        async with AsyncExitStack() as stack:
+            for name, mount in self._host.mounts.items():
+                endpoint = McpEndpoint(self._host, mount, self._security)
+                await stack.enter_async_context(endpoint.run())
+                self._endpoints[name] = endpoint
+            yield
+            self._endpoints.clear()
+
+    def close_streams(self) -> None:
+        """End every stream that a client holds open."""
+        for endpoint in self._endpoints.values():
+            endpoint.close_streams()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        name, _, rest = path.strip("/").partition("/")
+        if rest == "mcp":
+            endpoint = self._endpoints.get(name)
+            if endpoint is not None:
+                await endpoint(scope, receive, send)
+                return
+        # the key comes first: without it, nobody learns which environments there are
+        self._guard.check(Headers(scope=scope))
+        mount = self._host.mount(name)
+        if rest not in self._table:
+            raise NotFound(f"{mount.name!r} has no page {rest!r}.")
+        method, handler = self._table[rest]
+        if scope["method"] != method and (scope["method"], method) != ("HEAD", "GET"):
+            raise MethodNotAllowed(method)
+        response = await handler(Request(scope, receive), name)
+        await response(scope, receive, send)

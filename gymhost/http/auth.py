@@ -1,0 +1,66 @@
+"""Who may use the control plane: whoever has a key; without keys, this machine alone."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+from hashlib import sha256
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from gymhost.errors import Forbidden, Unauthorized
+
+__all__ = ["Guard", "KeyGuard", "LoopbackGuard"]
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Guard(Protocol):
+    """Lets a control-plane request pass, or raises."""
+
+    def check(self, headers: Headers) -> None:
+        """Raises: Unauthorized, Forbidden."""
+
+
+class KeyGuard:
+    """Takes `Authorization: Bearer KEY` for any of several keys."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        if not keys or not all(keys):
+            raise ValueError("a control key can't be empty")
+        self._digests = [_digest(key) for key in keys]
+
+    def check(self, headers: Headers) -> None:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthorized("Send the control key: `Authorization: Bearer KEY`.")
+        given = _digest(key.strip())
+        # every key is compared, so that the time tells nothing
+        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+        if not any(matches):
+            raise Unauthorized("The control key is wrong. `gymhost key` shows the right one.")
+
+
+class LoopbackGuard:
+    """Takes requests that name this machine: no page elsewhere can make a browser send one."""
+
+    def check(self, headers: Headers) -> None:
+        if _host_name(f"//{headers.get('host', '')}") not in LOOPBACK_NAMES:
+            raise Forbidden("Without a key, only requests to localhost are taken.")
+        origin = headers.get("origin")
+        if origin is not None and _host_name(origin) not in LOOPBACK_NAMES:
+            raise Forbidden("Without a key, no requests from other sites' pages are taken.")
+
+
+def _digest(key: str) -> bytes:
+    # one length for all: compare_digest tells apart lengths
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _host_name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

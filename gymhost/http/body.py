@@ -1,0 +1,89 @@
+"""Read a request's body within a limit, and its JSON once."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pydantic_core
+from starlette.types import Receive, Scope
+
+from gymhost.errors import BodyTooLarge, InvalidBody
+from gymhost.models import JSONObject, json_type
+
+__all__ = ["ClientGone", "parse_json", "parse_object", "read_body"]
+
+
+class ClientGone(Exception):
+    """The client left before its body had arrived: there is nobody to answer."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Return the body.
+
+    Raises: BodyTooLarge: it is past the limit, and was not read whole; ClientGone.
+    """
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise BodyTooLarge(f"The body has {int(declared)} bytes, more than the {limit} taken here.")
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise BodyTooLarge(f"The body has more than the {limit} bytes taken here.")
+        return body
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] != "http.request":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"The body has more than the {limit} bytes taken here.")
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)
+        message = await receive()
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse JSON; a lone surrogate, as a cut-off emoji leaves it, is read as U+FFFD.
+
+    Raises: ValueError: it is not JSON.
+    """
+    try:
+        return pydantic_core.from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        repaired = _SURROGATES.sub(_repair, raw)
+        if repaired == raw:
+            raise
+        return pydantic_core.from_json(repaired, allow_inf_nan=False)
+
+
+def parse_object(raw: bytes) -> JSONObject:
+    """Parse a JSON object; no body at all is an empty one.
+
+    Raises: InvalidBody.
+    """
+    if not raw:
+        return {}
+    try:
+        value = parse_json(raw)
+    except ValueError as exc:
+        raise InvalidBody(f"The body is not JSON: {exc}.") from exc
+    if not isinstance(value, dict):
+        raise InvalidBody(f"The body must be a JSON object, not {json_type(value)}.")
+    return value
+
+
+# An escaped pair, an escaped lone surrogate, or any other escape (so that `\\ud800` stays text).
+_SURROGATES = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def _repair(match: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if match[2] is not None else match[0]

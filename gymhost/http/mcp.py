@@ -1,0 +1,316 @@
+"""One environment's MCP endpoint: Streamable HTTP, stateless, JSON, 2025-03-26 to 2026-07-28.
+
+What the handshake-era clients send, which is nearly everything, goes straight to the SDK's
+`serve_one`: its own stateless transport spends 80 % of such a call on tasks and streams between
+them. 2026-07-28 requests, and versions nobody knows, go to the SDK's session manager.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pydantic_core
+from mcp.server.connection import Connection
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.runner import serve_one
+from mcp.server.streamable_http import check_accept_headers
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import (
+    DEFAULT_NEGOTIATED_VERSION,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    CallToolRequestParams,
+    PaginatedRequestParams,
+    SubscriptionsListenRequestParams,
+)
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from gymhost.errors import BodyTooLarge, RequestError
+from gymhost.host import Host
+from gymhost.http.body import parse_json, read_body
+from gymhost.mount import Mount
+
+__all__ = ["TOKEN_HEADER", "McpEndpoint"]
+
+logger = logging.getLogger("gymhost.mcp")
+
+TOKEN_HEADER = "X-NeMo-Gym-Session-Token"
+
+VERSION_HEADER = b"mcp-protocol-version"
+VERSIONS = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
+
+
+class McpEndpoint:
+    """An ASGI application that serves one environment's tools to agents."""
+
+    def __init__(
+        self, host: Host, mount: Mount, security: TransportSecuritySettings | None = None
+    ) -> None:
+        """`security` turns on the SDK's checks of Host and Origin, which are off: the token is
+        what protects, and agents come by any name."""
+        self._host = host
+        self._mount = mount
+        self._limit = mount.limits.mcp_body_bytes
+        self._listen = ListenHandler(
+            InMemorySubscriptionBus(), max_subscriptions=mount.limits.open_sessions
+        )
+        self._server: Server[Any] = Server(
+            mount.name,
+            version=mount.record.version or "",
+            on_subscriptions_listen=self._subscribe,
+            get_tool_input_schema=self._input_schema,
+        )
+        # Added, not passed: they answer dicts, which are the wire's own shape.
+        self._server.add_request_handler("tools/list", PaginatedRequestParams, self._list_tools)
+        self._server.add_request_handler("tools/call", CallToolRequestParams, self._call_tool)
+        # The SDK's OpenTelemetry spans: nothing here exports them.
+        self._server.middleware.clear()
+        self._security = TransportSecurityMiddleware(security)
+        self._manager = StreamableHTTPSessionManager(
+            app=self._server,
+            json_response=True,
+            stateless=True,
+            security_settings=security,
+            max_request_body_size=self._limit,
+        )
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Serve for as long as the block runs. Once."""
+        async with self._manager.run():
+            yield
+
+    def close_streams(self) -> None:
+        """End the streams that clients hold open to listen."""
+        self._listen.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            await _send(send, 405, b"", [(b"allow", b"POST")])
+            return
+        version = _header(scope, VERSION_HEADER)
+        if version is not None and version not in VERSIONS:
+            await self._manager.handle_request(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        refusal = await self._security.validate_request(request, is_post=True)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        if not check_accept_headers(request)[0]:
+            await _send_error(
+                send, 406, None, INVALID_REQUEST, "Not Acceptable: accept application/json"
+            )
+            return
+        try:
+            raw = await read_body(scope, receive, self._limit)
+        except BodyTooLarge as exc:
+            await _send_error(send, 413, None, INVALID_REQUEST, str(exc))
+            return
+        await self._answer(request, raw, version or DEFAULT_NEGOTIATED_VERSION, send)
+
+    async def _answer(self, request: Request, raw: bytes, version: str, send: Send) -> None:
+        try:
+            message = parse_json(raw)
+        except ValueError:
+            await _send_error(send, 400, None, PARSE_ERROR, "Parse error")
+            return
+        match message:
+            case {"jsonrpc": "2.0", "method": str(), "id": str() | int() as request_id} if (
+                not isinstance(request_id, bool) and _params_fit(message)
+            ):
+                await self._serve(request, message, request_id, version, send)
+            case {"jsonrpc": "2.0", "method": str()} if "id" not in message:
+                await _send(send, 202, b"", [])  # a notification: nothing here acts on one
+            case {"jsonrpc": "2.0", "id": str() | int(), "result": dict()} | {
+                "jsonrpc": "2.0",
+                "error": dict(),
+            } if "method" not in message:
+                await _send(send, 202, b"", [])  # a response to nothing that was asked
+            case _:
+                await _send_error(
+                    send,
+                    400,
+                    None,
+                    INVALID_REQUEST,
+                    "The body must be one JSON-RPC 2.0 request or notification",
+                )
+
+    async def _serve(
+        self,
+        request: Request,
+        message: dict[str, Any],
+        request_id: str | int,
+        version: str,
+        send: Send,
+    ) -> None:
+        context = _Exchange(request, request_id)
+        connection = Connection.from_envelope(version, None, None)
+        try:
+            result = await serve_one(
+                self._server,
+                context,
+                message["method"],
+                message.get("params"),
+                connection=connection,
+                lifespan_state=None,
+            )
+        except Exception as exc:
+            error = handler_exception_to_error_data(exc)
+            if error is None:
+                logger.exception("an MCP request of %s failed", self._mount.name)
+                await _send_error(send, 200, request_id, INTERNAL_ERROR, "Internal server error")
+                return
+            await _send_error(send, 200, request_id, error.code, error.message, error.data)
+            return
+        await _send_json(send, 200, {"jsonrpc": "2.0", "id": request_id, "result": result})
+
+    # -- handlers: for both ways in ------------------------------------------------------------
+
+    async def _list_tools(
+        self, context: ServerRequestContext[Any, Any], params: PaginatedRequestParams
+    ) -> dict[str, Any]:
+        allowed = None
+        token = _token(context)
+        if token:
+            try:
+                row = await self._host.registry.peek(token)
+            except RequestError:
+                logger.exception("tools/list of %s shows all tools", self._mount.name)
+            else:
+                if row is not None and row.environment == self._mount.name:
+                    allowed = row.allowed_tools
+        tools = self._mount.tool_definitions(allowed)
+        # what another session may use is nobody's to cache
+        return {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+
+    async def _call_tool(
+        self, context: ServerRequestContext[Any, Any], params: CallToolRequestParams
+    ) -> dict[str, Any]:
+        outcome = await self._host.call_tool(
+            self._mount.name,
+            _token(context),
+            params.name,
+            params.arguments or {},
+            gone=_Gone(_request(context)),
+        )
+        result: dict[str, Any] = {
+            "content": outcome.content,
+            "isError": outcome.is_error,
+            "resultType": "complete",  # 2026-07-28; the SDK leaves it out for those before
+        }
+        if outcome.structured_content is not None:
+            result["structuredContent"] = outcome.structured_content
+        return result
+
+    async def _subscribe(
+        self, context: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> Any:
+        """Hold a stream open. Nothing is ever sent on it: an environment's tools do not change."""
+        token = _token(context)
+        row = await self._host.registry.peek(token) if token else None
+        if row is None or row.environment != self._mount.name:
+            raise MCPError(INVALID_REQUEST, f"Listening needs the {TOKEN_HEADER} header")
+        if self._host.stopping:
+            raise MCPError(INTERNAL_ERROR, "The server is stopping")
+        return await self._listen(context, params)
+
+    def _input_schema(self, name: str) -> Mapping[str, Any] | None:
+        tool = self._mount.tools.get(name)
+        return None if tool is None else tool.input_schema
+
+
+class _Gone:
+    """Returns, when called, once the client of a request has left."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    async def __call__(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+
+class _Exchange:
+    """One request and its one answer, in the shape of `mcp.shared.dispatcher.DispatchContext`."""
+
+    can_send_request = False
+
+    def __init__(self, request: Request, request_id: str | int) -> None:
+        self.transport = TransportContext(
+            kind="streamable-http", can_send_request=False, headers=request.headers
+        )
+        self.request_id = request_id
+        self.message_metadata = ServerMessageMetadata(request_context=request)
+
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """Never set: a cancellation comes on another connection, and calls run to their end."""
+        return anyio.Event()
+
+    async def send_raw_request(self, method: str, params: Any, opts: Any = None) -> dict[str, Any]:
+        raise NoBackChannelError(method)
+
+    async def notify(self, method: str, params: Any, opts: Any = None) -> None:
+        """Drop it: a JSON answer has no room for notifications."""
+
+    async def progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Drop it, as `notify` does."""
+
+
+def _params_fit(message: dict[str, Any]) -> bool:
+    params = message.get("params")
+    return params is None or isinstance(params, dict)
+
+
+def _request(context: ServerRequestContext[Any, Any]) -> Request:
+    assert isinstance(context.request, Request)  # both ways in attach it
+    return context.request
+
+
+def _token(context: ServerRequestContext[Any, Any]) -> str | None:
+    return _request(context).headers.get(TOKEN_HEADER)
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+async def _send_error(
+    send: Send, status: int, request_id: str | int | None, code: int, message: str, data: Any = None
+) -> None:
+    error = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    await _send_json(send, status, {"jsonrpc": "2.0", "id": request_id, "error": error})
+
+
+async def _send_json(send: Send, status: int, body: dict[str, Any]) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await _send(send, status, pydantic_core.to_json(body), headers)
+
+
+async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,349 @@
+"""Tasks, trajectories, tool calls and verdicts: what travels between a trainer and a verifier."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import pydantic_core
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from gymhost.errors import InvalidField
+
+__all__ = [
+    "CloseReason",
+    "JSONObject",
+    "McpConnection",
+    "Reference",
+    "ReferenceCall",
+    "SeedAnswer",
+    "Task",
+    "ToolCall",
+    "ToolOutcome",
+    "Trajectory",
+    "TrajectoryCall",
+    "VerifyResult",
+]
+
+JSONObject = dict[str, Any]
+CloseReason = Literal["verified", "closed", "expired", "shutdown"]
+
+
+class ReferenceCall(BaseModel):
+    """One tool call of a reference."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    arguments: JSONObject = Field(default_factory=dict)
+
+
+class Reference(BaseModel):
+    """How a task is solved: `calls` and an `answer`, played through MCP, or a `trajectory`.
+
+    `trajectory` is a Responses API `output` list, submitted as it is.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    calls: list[ReferenceCall] = Field(default_factory=list)
+    answer: str = ""
+    trajectory: list[JSONObject] | None = None
+    reward: float = Field(default=1.0, allow_inf_nan=False)
+    """What the reference must score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One problem: what the agent is asked, and what its verifier needs to know.
+
+    `responses_create_params` is an OpenAI Responses API request body; its `input` is the
+    instruction. Every key that is not named here is kept in `extra`.
+    """
+
+    responses_create_params: JSONObject = field(default_factory=dict)
+    verifier_metadata: JSONObject = field(default_factory=dict)
+    extra: JSONObject = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Task:
+        """Read a JSONL row or a request body.
+
+        Raises: InvalidField: a named key that is not an object.
+        """
+        named = {}
+        for key in ("responses_create_params", "verifier_metadata"):
+            value = row.get(key)
+            if value is not None and not isinstance(value, dict):
+                raise InvalidField(f"{key!r} must be an object, not {json_type(value)}.")
+            named[key] = value or {}
+        extra = {key: value for key, value in row.items() if key not in named}
+        return cls(**named, extra=extra)
+
+    def to_row(self) -> JSONObject:
+        """Return the row again."""
+        return {
+            "responses_create_params": self.responses_create_params,
+            "verifier_metadata": self.verifier_metadata,
+            **self.extra,
+        }
+
+    @property
+    def reference(self) -> Reference | None:
+        """How the task is solved, where the row says so.
+
+        Raises: pydantic.ValidationError: a reference that is none.
+        """
+        raw = self.extra.get("reference")
+        return None if raw is None else Reference.model_validate(raw)
+
+
+class Trajectory:
+    """What an agent did, as Responses API output items; read leniently, and only when asked."""
+
+    def __init__(self, response: Any = None) -> None:
+        """Take a Responses API response object, its `output` list, or nothing."""
+        self.response = response
+
+    @cached_property
+    def items(self) -> tuple[JSONObject, ...]:
+        """The output items in order. Types that are not known here pass through."""
+        output = self.response
+        if isinstance(output, Mapping):
+            output = output.get("output")
+        if isinstance(output, str) or not isinstance(output, Sequence):
+            return ()
+        return tuple(item for item in output if isinstance(item, dict))
+
+    @cached_property
+    def _assistant_messages(self) -> tuple[str, ...]:
+        return tuple(
+            _text(item.get("content"))
+            for item in self.items
+            if item.get("type", "message") == "message" and item.get("role") == "assistant"
+        )
+
+    @property
+    def assistant_text(self) -> str:
+        """The text of all assistant messages, joined by newlines."""
+        return "\n".join(self._assistant_messages)
+
+    @property
+    def final_text(self) -> str:
+        """The text of the last assistant message, empty without one."""
+        return self._assistant_messages[-1] if self._assistant_messages else ""
+
+    @cached_property
+    def tool_calls(self) -> tuple[TrajectoryCall, ...]:
+        """Each `function_call`, with the `function_call_output` of the same `call_id`."""
+        outputs = {
+            item.get("call_id"): _text(item.get("output"))
+            for item in self.items
+            if item.get("type") == "function_call_output" and isinstance(item.get("call_id"), str)
+        }
+        return tuple(
+            TrajectoryCall(
+                emitted_name=str(item.get("name", "")),
+                raw_arguments=item.get("arguments"),
+                call_id=item.get("call_id"),
+                output=outputs.get(item.get("call_id")),
+            )
+            for item in self.items
+            if item.get("type") == "function_call"
+        )
+
+
+@dataclass(frozen=True)
+class TrajectoryCall:
+    """A tool call as the agent reported it. gymhost did not see it happen."""
+
+    emitted_name: str
+    """The name as the model wrote it: `mcp__weather__get_weather`."""
+    raw_arguments: Any
+    """Usually a JSON object in a string."""
+    call_id: Any
+    output: str | None
+    """The output's text; None where the call has no output."""
+
+    @property
+    def name(self) -> str:
+        """The tool's own name: `get_weather`, also where the model wrote `mcp__weather__...`."""
+        prefix, _, rest = self.emitted_name.partition("__")
+        server, separator, tool = rest.partition("__")
+        return tool if prefix == "mcp" and server and separator and tool else self.emitted_name
+
+    @cached_property
+    def arguments(self) -> JSONObject:
+        """The arguments; empty where the model did not write a JSON object."""
+        value = self.raw_arguments
+        if isinstance(value, str):
+            try:
+                value = pydantic_core.from_json(value)
+            except ValueError:
+                return {}
+        return value if isinstance(value, dict) else {}
+
+
+def _text(content: Any) -> str:
+    """Return the text of a content: a string, or the text of its parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    parts = (part if isinstance(part, str) else _part_text(part) for part in content)
+    return "".join(parts)
+
+
+def _part_text(part: Any) -> str:
+    text = part.get("text") if isinstance(part, Mapping) else None
+    return text if isinstance(text, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """What a tool call came to: MCP content blocks, and how it ended.
+
+    `kind` is `ok`, or what is counted: what an agent can cause at will (`tool_error`,
+    `unknown_tool`, `invalid_arguments`, `limit`, `timeout`), or what spoils the sample
+    (`environment_error`, `environment_timeout`, `store_error`).
+    """
+
+    content: list[JSONObject]
+    structured_content: JSONObject | None = None
+    is_error: bool = False
+    kind: str = "ok"
+
+    @classmethod
+    def ok(cls, text: str) -> ToolOutcome:
+        """Return a success that is one text."""
+        return cls([{"type": "text", "text": text}])
+
+    @classmethod
+    def error(cls, text: str, kind: str = "tool_error") -> ToolOutcome:
+        """Return a tool error with the text that the agent reads."""
+        return cls([{"type": "text", "text": text}], is_error=True, kind=kind)
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined by newlines."""
+        return "\n".join(block["text"] for block in self.content if block.get("type") == "text")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One tool call, as the host recorded it; `outcome` is None while it runs."""
+
+    id: str
+    name: str
+    arguments: JSONObject
+    """As the agent sent them."""
+    started_at: float
+    """Seconds since the epoch."""
+    duration: float = 0.0
+    """Seconds, waiting for the session's earlier calls not included."""
+    outcome: ToolOutcome | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the tool ran and answered."""
+        return self.outcome is not None and not self.outcome.is_error
+
+    @property
+    def result(self) -> str | None:
+        """The text that the tool answered; None where it failed."""
+        return self.outcome.text if self.outcome is not None and self.ok else None
+
+    @property
+    def error(self) -> str | None:
+        """The text of the failure that the agent read; None where there was none."""
+        return None if self.outcome is None or self.ok else self.outcome.text
+
+    def dump(self) -> bytes:
+        """Return the call as JSON."""
+        return pydantic_core.to_json(self)
+
+    @classmethod
+    def load(cls, data: bytes) -> ToolCall:
+        """Read what `dump` returned."""
+        row = pydantic_core.from_json(data)
+        outcome = row.pop("outcome")
+        return cls(**row, outcome=None if outcome is None else ToolOutcome(**outcome))
+
+
+def _as_float(value: Any) -> float:
+    # numbers.Real: bool, int, float and numpy's scalars; a string or None is not a reward
+    if not isinstance(value, numbers.Real):
+        raise ValueError(f"a number is needed, not {type(value).__name__}")
+    return float(value)
+
+
+Finite = Annotated[float, BeforeValidator(_as_float), Field(allow_inf_nan=False)]
+
+RESERVED_RESULT_KEYS = frozenset(
+    {
+        "failure_kind",
+        "mask_sample",
+        "response",
+        "responses_create_params",
+        "session_id",
+        "unmasked_reward",
+        "verifier_metadata",
+    }
+)
+
+
+class VerifyResult(BaseModel):
+    """A score. What else is passed, finite JSON under names of its own, goes into the answer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    reward: Finite
+    reward_components: dict[str, Finite] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _extras_keep_off_reserved_names(self) -> VerifyResult:
+        taken = sorted(
+            key
+            for key in self.model_extra or {}
+            if key in RESERVED_RESULT_KEYS or key.startswith("_ng_")
+        )
+        if taken:
+            raise ValueError(f"reserved names can't be extras: {', '.join(taken)}")
+        return self
+
+
+class McpConnection(BaseModel):
+    """Where the agent finds its tools, and the one header that opens them."""
+
+    server_name: str
+    url_path: str
+    url: str
+    transport: Literal["http"] = "http"
+    headers: dict[str, str]
+
+
+class SeedAnswer(BaseModel):
+    """seed_session's answer. `mcp` is absent where the environment has no tools."""
+
+    model_config = ConfigDict(extra="allow")
+
+    session_id: str
+    expires_at: float
+    """Seconds since the epoch, if the session is used until then."""
+    mcp: McpConnection | None = None
+
+
+def json_type(value: Any) -> str:
+    """Name a JSON value's type, for an error message."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, int | float):
+        return "a number"
+    return "an array" if isinstance(value, list) else "an object"

@@ -1,0 +1,198 @@
+"""One environment as it is served: its tools, its compiled hooks, its threads and its counts."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import pluggy
+
+from gymhost.dispatch import HookChain, compile_chain
+from gymhost.environment import Environment
+from gymhost.errors import (
+    CallTimeout,
+    EnvironmentFailed,
+    EnvironmentTimeout,
+    PluginError,
+    ToolDefinitionError,
+    is_crash,
+)
+from gymhost.models import JSONObject, Task, ToolCall, ToolOutcome, Trajectory, VerifyResult
+from gymhost.plugins import LoadedEnvironment, PluginRecord
+from gymhost.session import Session
+from gymhost.threads import Threads
+from gymhost.tools import Tool, ToolSet, method_tools
+
+__all__ = ["Mount"]
+
+logger = logging.getLogger("gymhost.environment")
+
+
+class Mount:
+    """An environment under one name.
+
+    Raises: PluginError: a tool can't be offered, or a hook is implemented twice.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedEnvironment,
+        manager: pluggy.PluginManager,
+        siblings: Sequence[Environment[Any]],
+    ) -> None:
+        self.name = loaded.record.name
+        self.record: PluginRecord = loaded.record
+        self.instance = loaded.instance
+        self.limits = loaded.config.limits
+        self.on_failure: Literal["error", "report"] = loaded.config.on_failure
+        self.threads = Threads(self.limits.threads)
+        self.tools = ToolSet(self.limits.result_bytes)
+        for method_tool in method_tools(self.instance, self.threads):
+            self.tools.add(method_tool)
+        self.instance._run_tool = self.tools.run
+        self.open_sessions = 0
+        self.calls_in_flight = 0
+        self.counts: Counter[str] = Counter()
+        """Since the start: calls, seeds, verdicts, and failures by kind."""
+
+        self.compile_hooks(manager, siblings)
+
+    def compile_hooks(
+        self, manager: pluggy.PluginManager, siblings: Sequence[Environment[Any]]
+    ) -> None:
+        """Compile the hooks inside the wrappers that are registered now.
+
+        Raises: HookError: a hook is implemented twice.
+        """
+
+        def chain(hook: str) -> HookChain:
+            return compile_chain(
+                manager,
+                hook,
+                self.instance,
+                environment=self.name,
+                siblings=siblings,
+                threads=self.threads,
+            )
+
+        self._startup = chain("startup")
+        self._shutdown = chain("shutdown")
+        self._seed = chain("seed")
+        self._allowed_tools = chain("allowed_tools")
+        self._call_tool = chain("call_tool")
+        self._verify = chain("verify")
+        self._close = chain("close")
+
+    async def startup(self) -> None:
+        """Take the tools that the author registers, and start the environment."""
+        if type(self.instance).register_tools is not Environment.register_tools:
+            await self._register_tools()
+        await self._startup({}, self.limits.startup_seconds)
+
+    async def _register_tools(self) -> None:
+        # only here: the SDK's server class is not needed by most environments
+        from gymhost.mcp_tools import EnvironmentMCPServer, registered_tools
+
+        server = EnvironmentMCPServer(self.name, self.threads)
+        builtin_middleware = list(server.middleware)
+        self.instance.register_tools(server)
+        if server.middleware != builtin_middleware:
+            raise ToolDefinitionError("register_tools added middleware: only tools are served")
+        for registered in await registered_tools(server):
+            self.tools.add(registered)
+
+    async def shutdown(self) -> None:
+        """Stop the environment."""
+        await self._shutdown({}, self.limits.close_seconds)
+
+    async def seed(self, session: Session[Any], task: Task) -> Any:
+        """Return the new session's state."""
+        arguments = {"session": session, "task": task}
+        return await self._seed(arguments, self.limits.seed_seconds)
+
+    async def allowed_tools(self, session: Session[Any], task: Task) -> tuple[str, ...] | None:
+        """Return the names of the tools that the session may use, None for all.
+
+        Raises: PluginError: they are no tools of this environment.
+        """
+        arguments = {"session": session, "task": task}
+        names: Collection[str] | None = await self._allowed_tools(
+            arguments, self.limits.seed_seconds
+        )
+        if names is None:
+            return None
+        if isinstance(names, str):
+            raise PluginError(
+                f"allowed_tools returned the string {names!r}: a collection is needed"
+            )
+        unknown = sorted(name for name in names if self.tools.get(name) is None)
+        if unknown:
+            raise PluginError(f"allowed_tools names what is no tool: {', '.join(unknown)}")
+        return tuple(sorted(names))
+
+    def tool_seconds(self, tool: Tool | None) -> float:
+        """Return a tool's timeout."""
+        own = tool.options.timeout if tool is not None else None
+        return own if own is not None else self.limits.tool_seconds
+
+    async def call_tool(
+        self, session: Session[Any], call: ToolCall, tool: Tool | None
+    ) -> ToolOutcome:
+        """Run one tool call, inside the wrappers."""
+        arguments = {"session": session, "call": call}
+        outcome = await self._call_tool(arguments, self.tool_seconds(tool))
+        if not isinstance(outcome, ToolOutcome):
+            raise PluginError(f"call_tool returned {type(outcome).__name__}, not a ToolOutcome")
+        return outcome
+
+    async def verify(self, session: Session[Any], trajectory: Trajectory) -> VerifyResult:
+        """Score an attempt.
+
+        Raises: ValueError: what verify returned is no score (None, NaN, an extra that is not
+        finite JSON).
+        """
+        arguments = {"session": session, "trajectory": trajectory}
+        score = await self._verify(arguments, self.limits.verify_seconds)
+        return score if isinstance(score, VerifyResult) else VerifyResult(reward=score)
+
+    async def close(self, session: Session[Any], reason: str) -> None:
+        """Let the environment release what a session holds."""
+        await self._close({"session": session, "reason": reason}, self.limits.close_seconds)
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether close has nothing to do: the default, without wrappers."""
+        return type(self.instance).close is Environment.close and not self._close.has_wrappers
+
+    def tool_definitions(self, allowed: Collection[str] | None = None) -> list[JSONObject]:
+        """Return the tools as MCP's `tools/list` shows them."""
+        return [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "inputSchema": tool.input_schema,
+            }
+            for tool in self.tools
+            if allowed is None or tool.name in allowed
+        ]
+
+    def failure(self, what: str, error: BaseException) -> BaseException:
+        """Return what a control-plane request is answered where one of the hooks failed.
+
+        A cancellation is returned as it is.
+        """
+        if isinstance(error, CallTimeout):
+            self.counts["environment_timeout"] += 1
+            return EnvironmentTimeout(f"{what} took longer than {error.seconds:g} s.")
+        if not is_crash(error):
+            return error
+        self.counts["environment_error"] += 1
+        logger.error("%s of %s failed", what, self.name, exc_info=error)
+        return EnvironmentFailed(f"{what} of {self.name!r} failed. The log has the cause.")
+
+    @property
+    def degraded(self) -> bool:
+        """Whether too many abandoned threads still run."""
+        return self.threads.stuck > self.limits.stuck_threads

@@ -1,0 +1,140 @@
+"""Tokens to sessions: who may use which, under a lease of the store."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import suppress
+from hashlib import sha256
+
+import anyio
+
+from gymhost.clock import Clock
+from gymhost.errors import LeaseLost, OverCapacity, SessionLost, StoreError, ToolRefused
+from gymhost.slots import Slot
+from gymhost.stores import SessionRow, SessionStore
+
+__all__ = ["Registry", "hash_token", "mint_session_id", "mint_token"]
+
+logger = logging.getLogger("gymhost.registry")
+
+LEASE_SECONDS = 30.0
+
+
+def mint_token() -> str:
+    """Return 256 random bits, as text that a header takes."""
+    return secrets.token_urlsafe(32)
+
+
+def mint_session_id() -> str:
+    """Return 128 random bits, as text."""
+    return secrets.token_hex(16)
+
+
+def hash_token(token: str) -> bytes:
+    """Return what is kept of a token. A guess by its hash tells nothing of the token."""
+    return sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+class Registry:
+    """The sessions that this process works on, over a store.
+
+    A session's lease is taken with the first use, kept while it is used and for a while after,
+    and given back by `maintain`, so that another process may serve it, or it may expire.
+    """
+
+    def __init__(self, store: SessionStore, clock: Clock) -> None:
+        self.store = store
+        self._clock = clock
+        self._slots: dict[str, Slot] = {}
+        self._tokens: dict[bytes, Slot] = {}
+        self._opening = anyio.Lock()
+
+    async def by_token(self, environment: str, token: str | None) -> Slot:
+        """Return the session that a token opens in this environment.
+
+        Raises: ToolRefused: no token, or none of a session of this environment. Which of these
+        it is stays untold.
+        """
+        if not token:
+            raise ToolRefused("This call carries no session token.", "no_session")
+        token_hash = hash_token(token)
+        slot = self._tokens.get(token_hash)
+        if slot is None:
+            row = await self.store.find(token_hash)
+            if row is None or row.environment != environment:
+                raise ToolRefused("The session token is not valid here.", "no_session")
+            slot = await self._open(row.session_id)
+            self._tokens[token_hash] = slot
+            slot.token_hashes.append(token_hash)
+        elif slot.row.environment != environment:
+            raise ToolRefused("The session token is not valid here.", "no_session")
+        slot.used_at = self._clock.monotonic()
+        return slot
+
+    async def by_id(self, environment: str, session_id: str) -> Slot:
+        """Return a session of this environment.
+
+        Raises: SessionLost: there is none.
+        """
+        slot = self._slots.get(session_id)
+        if slot is None:
+            row = await self.store.get(session_id)
+            if row is None or row.environment != environment:
+                raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
+            slot = await self._open(session_id)
+        elif slot.row.environment != environment:
+            raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
+        slot.used_at = self._clock.monotonic()
+        return slot
+
+    async def peek(self, token: str) -> SessionRow | None:
+        """Return the session that a token opens, without working on it."""
+        token_hash = hash_token(token)
+        slot = self._tokens.get(token_hash)
+        return slot.row if slot is not None else await self.store.find(token_hash)
+
+    async def _open(self, session_id: str) -> Slot:
+        async with self._opening:
+            slot = self._slots.get(session_id)
+            if slot is not None:
+                return slot
+            lease = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
+            if lease is None:
+                raise OverCapacity(f"Session {session_id!r} is in use by another process.")
+            row = await self.store.get(session_id)
+            if row is None:
+                raise SessionLost(f"No session {session_id!r} is known.")
+            calls = await self.store.calls(session_id)
+            slot = Slot(row, calls, lease, self._clock.monotonic())
+            self._slots[session_id] = slot
+            return slot
+
+    async def drop(self, slot: Slot) -> None:
+        """Stop working on a session, and give its lease back."""
+        if self._slots.get(slot.id) is slot:
+            del self._slots[slot.id]
+        for token_hash in slot.token_hashes:
+            self._tokens.pop(token_hash, None)
+        with suppress(StoreError):  # it runs out by itself
+            await self.store.release(slot.lease)
+
+    async def maintain(self) -> None:
+        """Renew the leases of the sessions in use, and drop those nobody has used for a while."""
+        now = self._clock.monotonic()
+        for slot in list(self._slots.values()):
+            if not slot.users and now - slot.used_at >= LEASE_SECONDS:
+                await self.drop(slot)
+                continue
+            try:
+                slot.lease = await self.store.renew(slot.lease, self._clock.time(), LEASE_SECONDS)
+            except LeaseLost:
+                logger.warning("session %s was taken over by another process", slot.id)
+                await self.drop(slot)
+            except StoreError:
+                logger.exception("the lease of session %s could not be renewed", slot.id)
+
+    async def drop_all(self) -> None:
+        """Give every lease back."""
+        for slot in list(self._slots.values()):
+            await self.drop(slot)

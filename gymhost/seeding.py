@@ -1,0 +1,117 @@
+"""How a session begins: seed it from a task, once for each Idempotency-Key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import anyio
+import pydantic_core
+
+from gymhost.clock import Clock
+from gymhost.ending import expires_at
+from gymhost.errors import KeyConflict, OverCapacity
+from gymhost.models import JSONObject, Task
+from gymhost.mount import Mount
+from gymhost.registry import hash_token, mint_session_id, mint_token
+from gymhost.session import Session, dump_state
+from gymhost.stores import NewSession, SessionRow, SessionStore
+
+__all__ = ["Seeded", "Seeding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """A session, and a token that opens it. The token is told here and nowhere else."""
+
+    session_id: str
+    token: str
+    expires_at: float
+
+
+class Seeding:
+    """Starts sessions."""
+
+    def __init__(self, store: SessionStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._running: dict[tuple[str, str], anyio.Event] = {}
+
+    async def seed(self, mount: Mount, body: JSONObject, raw: bytes, key: str | None) -> Seeded:
+        """Start a session from a task, or return the living one that `key` has started.
+
+        Raises: InvalidField, OverCapacity, KeyConflict, EnvironmentFailed, EnvironmentTimeout,
+        StoreError.
+        """
+        task = Task.from_row(body)
+        body_hash = sha256(raw).digest()
+        if key is None:
+            return await self._seed_new(mount, task, None, body_hash)
+        while (running := self._running.get((mount.name, key))) is not None:
+            await running.wait()
+        done = self._running[mount.name, key] = anyio.Event()
+        try:
+            row = await self._store.find_key(mount.name, key)
+            if row is not None:
+                return await self._seed_again(mount, row, body_hash)
+            return await self._seed_new(mount, task, key, body_hash)
+        finally:
+            del self._running[mount.name, key]
+            done.set()
+
+    async def _seed_again(self, mount: Mount, row: SessionRow, body_hash: bytes) -> Seeded:
+        if row.body_hash != body_hash:
+            raise KeyConflict("This Idempotency-Key was used with another body.")
+        token = mint_token()
+        await self._store.add_token(row.session_id, hash_token(token))
+        return Seeded(row.session_id, token, expires_at(row, mount.limits))
+
+    async def _seed_new(
+        self, mount: Mount, task: Task, key: str | None, body_hash: bytes
+    ) -> Seeded:
+        if mount.open_sessions >= mount.limits.open_sessions:
+            mount.counts["over_capacity"] += 1
+            raise OverCapacity(
+                f"{mount.name!r} has {mount.open_sessions} open sessions, its limit."
+            )
+        mount.open_sessions += 1
+        created = False
+        try:
+            session_id, token = mint_session_id(), mint_token()
+            task_bytes = pydantic_core.to_json(task.to_row())
+            state, allowed = await self._run_seed(mount, session_id, task)
+            row, created = await self._store.create(
+                NewSession(
+                    session_id=session_id,
+                    environment=mount.name,
+                    token_hash=hash_token(token),
+                    task=task_bytes,
+                    state=state,
+                    allowed_tools=allowed,
+                    created_at=self._clock.time(),
+                    key=key,
+                    body_hash=body_hash,
+                )
+            )
+        finally:
+            if not created:
+                mount.open_sessions -= 1
+        if not created:  # another process was first
+            return await self._seed_again(mount, row, body_hash)
+        mount.counts["seeded"] += 1
+        return Seeded(session_id, token, expires_at(row, mount.limits))
+
+    async def _run_seed(
+        self, mount: Mount, session_id: str, task: Task
+    ) -> tuple[bytes, tuple[str, ...] | None]:
+        session: Session[Any] = Session(
+            session_id, mount.name, task, model=mount.instance.state_type
+        )
+        try:
+            state = await mount.seed(session, task)
+            return dump_state(state, mount.instance.state_type), await mount.allowed_tools(
+                session, task
+            )
+        except BaseException as exc:
+            raise mount.failure("seed", exc) from exc

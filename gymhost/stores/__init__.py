@@ -1,0 +1,37 @@
+"""Where sessions are kept: the `SessionStore` protocol, and the stores behind a URL."""
+
+from __future__ import annotations
+
+from gymhost.stores.base import (
+    Lease,
+    NewSession,
+    Page,
+    SessionRow,
+    SessionStore,
+    Status,
+    Verdict,
+)
+from gymhost.stores.memory import MemoryStore
+
+__all__ = [
+    "Lease",
+    "MemoryStore",
+    "NewSession",
+    "Page",
+    "SessionRow",
+    "SessionStore",
+    "Status",
+    "Verdict",
+    "open_store",
+]
+
+
+def open_store(url: str) -> SessionStore:
+    """Open the store at a URL: `memory://`.
+
+    Raises: ValueError: a URL of no known store.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "memory" and not rest:
+        return MemoryStore()
+    raise ValueError(f"{url!r} is not a session store. Known: memory://")

@@ -1,0 +1,234 @@
+"""Sessions in this process's memory: gone when it ends, and otherwise like a durable store."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from gymhost.errors import LeaseLost, StoreError
+from gymhost.stores.base import (
+    ENDED,
+    Lease,
+    NewSession,
+    Page,
+    SessionRow,
+    Status,
+    Verdict,
+)
+
+__all__ = ["MemoryStore"]
+
+
+@dataclass(slots=True)
+class _Entry:
+    row: SessionRow
+    serial: int
+    tokens: list[bytes] = field(default_factory=list[bytes])
+    calls: list[bytes] = field(default_factory=list[bytes])
+    lease_until: float = 0.0
+
+
+class MemoryStore:
+    """The store behind `memory://`. It keeps the last `keep_ended` ended sessions.
+
+    Every verb runs without awaiting anything, and so is atomic on one event loop.
+    """
+
+    durable = False
+
+    def __init__(self, keep_ended: int = 10_000) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._tokens: dict[bytes, str] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._counts: Counter[tuple[str, Status]] = Counter()
+        self._keep_ended = keep_ended
+        self._serial = 0
+
+    async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
+        if new.key is not None:
+            known = self._keys.get((new.environment, new.key))
+            if known is not None:
+                return self._entries[known].row, False
+        row = SessionRow(
+            session_id=new.session_id,
+            environment=new.environment,
+            status="open",
+            task=new.task,
+            state=new.state,
+            allowed_tools=new.allowed_tools,
+            created_at=new.created_at,
+            used_at=None,
+            ended_at=None,
+            key=new.key,
+            body_hash=new.body_hash,
+            epoch=0,
+        )
+        self._serial += 1
+        self._entries[new.session_id] = _Entry(row, self._serial, [new.token_hash])
+        self._tokens[new.token_hash] = new.session_id
+        self._counts[row.environment, row.status] += 1
+        if new.key is not None:
+            self._keys[new.environment, new.key] = new.session_id
+        return row, True
+
+    async def add_token(self, session_id: str, token_hash: bytes) -> None:
+        entry = self._entries.get(session_id)
+        if entry is None:
+            raise StoreError(f"session {session_id!r} is gone")
+        entry.tokens.append(token_hash)
+        self._tokens[token_hash] = session_id
+
+    async def find(self, token_hash: bytes) -> SessionRow | None:
+        session_id = self._tokens.get(token_hash)
+        return None if session_id is None else self._entries[session_id].row
+
+    async def find_key(self, environment: str, key: str) -> SessionRow | None:
+        session_id = self._keys.get((environment, key))
+        return None if session_id is None else self._entries[session_id].row
+
+    async def get(self, session_id: str) -> SessionRow | None:
+        entry = self._entries.get(session_id)
+        return None if entry is None else entry.row
+
+    async def calls(self, session_id: str) -> list[bytes]:
+        entry = self._entries.get(session_id)
+        return [] if entry is None else list(entry.calls)
+
+    async def acquire(self, session_id: str, now: float, seconds: float) -> Lease | None:
+        entry = self._entries.get(session_id)
+        if entry is None or entry.lease_until > now:
+            return None
+        entry.row = replace(entry.row, epoch=entry.row.epoch + 1)
+        entry.lease_until = now + seconds
+        return Lease(session_id, entry.row.epoch, entry.lease_until)
+
+    async def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
+        entry = self._held(lease)
+        entry.lease_until = now + seconds
+        return replace(lease, expires_at=entry.lease_until)
+
+    async def release(self, lease: Lease) -> None:
+        entry = self._entries.get(lease.session_id)
+        if entry is not None and entry.row.epoch == lease.epoch:
+            entry.lease_until = 0.0
+
+    async def commit(
+        self,
+        lease: Lease,
+        *,
+        call: bytes | None = None,
+        state: bytes | None = None,
+        counted: str | None = None,
+        used_at: float | None = None,
+    ) -> None:
+        entry = self._held(lease)
+        row = entry.row
+        entry.row = replace(
+            row,
+            state=row.state if state is None else state,
+            used_at=row.used_at if used_at is None else used_at,
+            counts=row.counts
+            if counted is None
+            else {**row.counts, counted: row.counts.get(counted, 0) + 1},
+        )
+        if call is not None:
+            entry.calls.append(call)
+
+    async def transition(
+        self, lease: Lease, allowed: Collection[Status], status: Status, now: float
+    ) -> bool:
+        entry = self._held(lease)
+        if entry.row.status not in allowed:
+            return False
+        self._set_status(entry, status, now)
+        return True
+
+    async def record_verdict(self, lease: Lease, verdict: Verdict) -> Verdict:
+        entry = self._held(lease)
+        if entry.row.verdict is not None:
+            return entry.row.verdict
+        entry.row = replace(entry.row, verdict=verdict)
+        self._set_status(entry, "verified", verdict.recorded_at)
+        return verdict
+
+    async def claim_expired(
+        self, now: float, *, unused: float, idle: float, total: float, environment: str
+    ) -> list[SessionRow]:
+        claimed = []
+        for entry in list(self._entries.values()):
+            row = entry.row
+            if row.environment != environment or row.status in ENDED or entry.lease_until > now:
+                continue
+            since = row.created_at + unused if row.used_at is None else row.used_at + idle
+            if min(since, row.created_at + total) <= now:
+                self._set_status(entry, "expired", now)
+                claimed.append(entry.row)
+        return claimed
+
+    async def list(
+        self,
+        *,
+        environment: str | None = None,
+        status: Status | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        before = float("inf") if cursor is None else int(cursor)
+        found = [
+            entry
+            for entry in reversed(self._entries.values())
+            if entry.serial < before
+            and environment in (None, entry.row.environment)
+            and status in (None, entry.row.status)
+        ]
+        rows = tuple(entry.row for entry in found[:limit])
+        more = len(found) > limit
+        return Page(rows, str(found[limit - 1].serial) if more else None)
+
+    async def counts(self) -> Mapping[tuple[str, Status], int]:
+        return {key: number for key, number in self._counts.items() if number}
+
+    async def prune(self, ended_before: float, *, environment: str | None = None) -> int:
+        old = [
+            session_id
+            for session_id in self._ended
+            if (row := self._entries[session_id].row).ended_at is not None
+            and row.ended_at < ended_before
+            and environment in (None, row.environment)
+        ]
+        for session_id in old:
+            self._forget(session_id)
+        return len(old)
+
+    async def aclose(self) -> None:
+        """Do nothing: the memory goes with the process."""
+
+    def _held(self, lease: Lease) -> _Entry:
+        entry = self._entries.get(lease.session_id)
+        if entry is None or entry.row.epoch != lease.epoch:
+            raise LeaseLost(f"session {lease.session_id!r} was taken over")
+        return entry
+
+    def _set_status(self, entry: _Entry, status: Status, now: float) -> None:
+        row = entry.row
+        ended = status in ENDED
+        self._counts[row.environment, row.status] -= 1
+        self._counts[row.environment, status] += 1
+        entry.row = replace(row, status=status, ended_at=now if ended else None)
+        if not ended:
+            self._ended.pop(row.session_id, None)
+            return
+        if row.key is not None:
+            self._keys.pop((row.environment, row.key), None)
+        self._ended[row.session_id] = None
+        while len(self._ended) > self._keep_ended:
+            self._forget(next(iter(self._ended)))
+
+    def _forget(self, session_id: str) -> None:
+        entry = self._entries.pop(session_id)
+        del self._ended[session_id]
+        self._counts[entry.row.environment, entry.row.status] -= 1
+        for token_hash in entry.tokens:
+            self._tokens.pop(token_hash, None)

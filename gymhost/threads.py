@@ -1,0 +1,105 @@
+"""Run one environment's plain `def` code in threads of its own count."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+from anyio import CapacityLimiter, from_thread, to_thread
+
+__all__ = ["Threads"]
+
+T = TypeVar("T")
+
+
+class Threads:
+    """A number of threads that belongs to one environment, so that it can block no other.
+
+    A thread can't be stopped: one whose caller has given up is `stuck` until it returns, and
+    keeps its place till then.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._limiter = CapacityLimiter(size)
+        # anyio gives a cancelled call's token back at once on asyncio, though its thread goes on;
+        # so the places are counted here, and anyio's own limiter is one that never binds.
+        self._unbounded = CapacityLimiter(math.inf)
+        self._stuck = 0
+
+    @property
+    def in_use(self) -> int:
+        """Threads at work, the stuck ones included."""
+        return int(self._limiter.borrowed_tokens)
+
+    @property
+    def stuck(self) -> int:
+        """Threads that still run though their caller has given up."""
+        return self._stuck
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Await a function in a thread; when cancelled, leave the thread to itself."""
+        place = _Place()
+        await self._limiter.acquire_on_behalf_of(place)
+        try:
+            return await to_thread.run_sync(
+                self._run_and_leave,
+                place,
+                function,
+                abandon_on_cancel=True,
+                limiter=self._unbounded,
+            )
+        finally:
+            if place.leave():
+                self._stuck += 1
+            else:
+                self._limiter.release_on_behalf_of(place)
+
+    def _run_and_leave(self, place: _Place, function: Callable[[], T]) -> T:
+        if not place.enter():
+            raise RuntimeError("the caller gave up before the thread started")
+        try:
+            return function()
+        finally:
+            if place.thread_ended():
+                self._from_thread_release(place)
+
+    def _from_thread_release(self, place: _Place) -> None:
+        try:
+            from_thread.run_sync(self._release_stuck, place)
+        except (RuntimeError, anyio.get_cancelled_exc_class()):
+            # the event loop is gone: nobody counts any more
+            return
+
+    def _release_stuck(self, place: _Place) -> None:
+        self._stuck -= 1
+        self._limiter.release_on_behalf_of(place)
+
+
+class _Place:
+    """One thread's place, and which of the two, caller or thread, left it last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = False
+        self._left = False
+
+    def enter(self) -> bool:
+        """Start the thread's work; say whether anybody still waits for it."""
+        with self._lock:
+            self._running = not self._left
+            return self._running
+
+    def leave(self) -> bool:
+        """The caller leaves; say whether the thread is still at work."""
+        with self._lock:
+            self._left = True
+            return self._running
+
+    def thread_ended(self) -> bool:
+        """The thread leaves; say whether the caller left before it."""
+        with self._lock:
+            self._running = False
+            return self._left

@@ -1,0 +1,233 @@
+"""How an attempt is scored: once, joined by whoever sends the same body, and recorded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, Literal
+
+import anyio
+import pydantic_core
+from anyio.abc import TaskGroup
+
+from gymhost.clock import Clock
+from gymhost.ending import Ending
+from gymhost.errors import (
+    AlreadyVerified,
+    OverCapacity,
+    RequestError,
+    SampleMasked,
+    SessionEnded,
+    TaskMismatch,
+)
+from gymhost.models import JSONObject, Task, Trajectory, VerifyResult
+from gymhost.mount import Mount
+from gymhost.registry import Registry
+from gymhost.session import Session
+from gymhost.slots import Slot, VerifyRun
+from gymhost.stores import SessionRow, SessionStore, Status, Verdict
+
+__all__ = ["Verification", "VerifyAnswer"]
+
+
+# "verifying" too: what a crash has left there may be tried again by whoever has the lease.
+VERIFIABLE: tuple[Status, ...] = ("open", "verify_failed", "expired", "verifying")
+VERIFYING: tuple[Status, ...] = ("verifying",)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyAnswer:
+    """What verify adds to the body that it echoes."""
+
+    session_id: str | None
+    fields: JSONObject
+
+
+class Verification:
+    """Scores attempts."""
+
+    def __init__(
+        self, store: SessionStore, registry: Registry, clock: Clock, ending: Ending
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._ending = ending
+
+    async def verify(
+        self, mount: Mount, session_id: str | None, body: JSONObject, raw: bytes, tasks: TaskGroup
+    ) -> VerifyAnswer:
+        """Score a session's attempt, once; `raw` is the body as it came.
+
+        The run is a task of `tasks`: it goes on though the client that began it goes away. The
+        same body joins it or gets the recorded answer. Without a session, a stateless environment
+        scores the body's own task.
+
+        Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
+        EnvironmentFailed, EnvironmentTimeout, StoreError.
+        """
+        body_hash = sha256(raw).digest()
+        if session_id is None:
+            return await self._verify_detached(mount, body, body_hash)
+        slot = await self._registry.by_id(mount.name, session_id)
+        slot.users += 1
+        try:
+            return await self._verify_slot(mount, slot, body, body_hash, tasks)
+        finally:
+            slot.users -= 1
+
+    async def _verify_slot(
+        self,
+        mount: Mount,
+        slot: Slot,
+        body: JSONObject,
+        body_hash: bytes,
+        tasks: TaskGroup,
+    ) -> VerifyAnswer:
+        while True:
+            if slot.row.verdict is not None:
+                return _answer_from(slot.row.verdict, body_hash, slot.id, mount.on_failure)
+            _refuse_unverifiable(slot.row)
+            _check_task(slot.session(mount.instance.state_type).task, body)
+            run = slot.verify_run
+            if run is None:
+                run = slot.verify_run = VerifyRun(body_hash)
+                tasks.start_soon(self._run_verify, mount, slot, run, body)
+            await run.done.wait()
+            if run.body_hash == body_hash and run.error is not None:
+                raise run.error.with_traceback(None)
+
+    async def _run_verify(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
+        slot.users += 1
+        slot.shut = True
+        try:
+            await slot.turns.take_all()
+            try:
+                await self._score(mount, slot, run, body)
+            finally:
+                slot.turns.give_back()
+        except RequestError as exc:
+            run.error = exc
+        except BaseException:
+            run.error = OverCapacity("The server is stopping: verify again.")
+            raise
+        finally:
+            slot.users -= 1
+            slot.verify_run = None
+            run.done.set()
+
+    async def _score(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
+        expired = slot.row.status == "expired"
+        await self._ending.transition(slot, VERIFIABLE, "verifying")
+        session = slot.session(mount.instance.state_type)
+        try:
+            result = await mount.verify(session, Trajectory(body.get("response")))
+            dumped = _dump_result(result)
+        except BaseException as exc:
+            with anyio.CancelScope(shield=True):
+                await self._ending.transition(slot, VERIFYING, "verify_failed")
+            raise mount.failure("verify", exc) from exc
+        verdict = Verdict(run.body_hash, dumped, slot.failure_kind, self._clock.time())
+        with anyio.CancelScope(shield=True):
+            verdict = await self._store.record_verdict(slot.lease, verdict)
+            slot.row = replace(slot.row, verdict=verdict)
+            mount.counts["verified"] += 1
+            if verdict.failure_kind is not None:
+                mount.counts["masked"] += 1
+            if expired:  # it was closed then
+                slot.row = replace(slot.row, status="verified")
+            else:
+                await self._ending.end(mount, slot, "verified", "verified")
+
+    async def _verify_detached(
+        self, mount: Mount, body: JSONObject, body_hash: bytes
+    ) -> VerifyAnswer:
+        """Score the body's own task, without a session."""
+        task = Task.from_row(
+            {key: value for key, value in body.items() if key not in ("response", "session_id")}
+        )
+        model = mount.instance.state_type
+        session: Session[Any] = Session("", mount.name, task, model=model)
+        try:
+            result = await mount.verify(session, Trajectory(body.get("response")))
+            verdict = Verdict(body_hash, _dump_result(result), None, self._clock.time())
+        except BaseException as exc:
+            raise mount.failure("verify", exc) from exc
+        mount.counts["verified"] += 1
+        return _answer_from(verdict, body_hash, None, mount.on_failure)
+
+
+def _check_task(seeded: Task, body: JSONObject) -> None:
+    """Refuse a verify of another task: `verifier_metadata` may be left out, and may not differ.
+
+    Raises: TaskMismatch.
+    """
+    sent = body.get("verifier_metadata")
+    if sent is not None and sent != seeded.verifier_metadata:
+        raise TaskMismatch(
+            "verifier_metadata differs from what the session was seeded with; leave it out, "
+            "or verify the session of this task."
+        )
+
+
+def _refuse_unverifiable(row: SessionRow) -> None:
+    """Refuse a session that can't be scored any more.
+
+    Raises: SessionEnded.
+    """
+    if row.status == "closed":
+        raise SessionEnded(f"Session {row.session_id!r} was closed unscored.", "session_closed")
+    if row.status == "lost":
+        raise SessionEnded(f"Session {row.session_id!r} was lost in a crash.", "session_lost")
+
+
+def _dump_result(result: VerifyResult) -> bytes:
+    """Return a result as JSON.
+
+    Raises: ValueError: an extra that is not finite JSON.
+    """
+    fields = result.model_dump(exclude_defaults=False)
+    if not result.reward_components:
+        del fields["reward_components"]
+    plain = pydantic_core.to_jsonable_python(fields)
+    _refuse_non_finite(plain)
+    return pydantic_core.to_json(plain)
+
+
+def _refuse_non_finite(value: Any, path: str = "") -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path or 'the result'} is not a finite number")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{path}.{key}" if path else str(key))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{index}]")
+
+
+def _answer_from(
+    verdict: Verdict,
+    body_hash: bytes,
+    session_id: str | None,
+    on_failure: Literal["error", "report"],
+) -> VerifyAnswer:
+    """Return a recorded verdict as an answer to a body.
+
+    Raises: AlreadyVerified: it was recorded for another body; SampleMasked: something failed in
+    the session, so the score is no reward.
+    """
+    if verdict.body_hash != body_hash:
+        raise AlreadyVerified("The session has its score, for another body.", session_id=session_id)
+    fields: JSONObject = pydantic_core.from_json(verdict.result)
+    if verdict.failure_kind is None:
+        return VerifyAnswer(session_id, fields)
+    if on_failure == "report":
+        masked = {"mask_sample": True, "failure_kind": verdict.failure_kind}
+        return VerifyAnswer(session_id, {**fields, **masked})
+    raise SampleMasked(
+        "Something failed in this session before it was scored: leave it out of training.",
+        verdict.failure_kind,
+        unmasked_reward=fields["reward"],
+        session_id=session_id,
+    )
