@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import anyio
+import pydantic_core
 
 from gymhost.clock import Clock
 from gymhost.ending import Ending, expires_at
@@ -22,10 +25,10 @@ from gymhost.errors import (
 )
 from gymhost.models import JSONObject, ToolCall, ToolOutcome
 from gymhost.mount import Mount
-from gymhost.registry import Registry, mint_session_id
+from gymhost.registry import Registry, hash_token, mint_session_id
 from gymhost.session import Session
 from gymhost.slots import Slot
-from gymhost.stores import SessionStore
+from gymhost.stores import SessionRow, SessionStore
 from gymhost.tools import Tool
 
 __all__ = ["Calling"]
@@ -43,6 +46,39 @@ class Calling:
         self._registry = registry
         self._clock = clock
         self._ending = ending
+        self._running: Counter[str] = Counter()
+        """Calls of a session that are not yet in its record."""
+        self._spoiled: set[bytes] = set()
+        """Tokens, hashed, of sessions that the store has failed and could not be told of it."""
+        self._settling = anyio.Lock()
+
+    async def settle(self, session_id: str | None = None) -> None:
+        """Write down which sessions the store has failed, so that their samples stay masked.
+
+        Raises: StoreError: it fails still; RequestError: `session_id` is one of them, and this
+        could not be written down. The others' trouble is not its own.
+        """
+        if not self._spoiled:
+            return
+        async with self._settling:
+            for token_hash in list(self._spoiled):
+                row = await self._store.find(token_hash)
+                if row is not None and row.verdict is None:
+                    try:
+                        await self._note_store_error(row)
+                    except RequestError:
+                        if row.session_id == session_id:
+                            raise
+                        logger.exception("session %s is yet to be masked", row.session_id)
+                        continue
+                self._spoiled.discard(token_hash)
+
+    async def _note_store_error(self, row: SessionRow) -> None:
+        slot = await self._registry.by_id(row.environment, row.session_id)
+        await self._store.commit(slot.lease, counted="store_error")
+        counts = slot.row.counts
+        number = counts.get("store_error", 0) + 1
+        slot.row = replace(slot.row, counts={**counts, "store_error": number})
 
     async def call_tool(
         self,
@@ -59,7 +95,10 @@ class Calling:
             mount.counts[exc.kind] += 1
             return ToolOutcome.error(str(exc), exc.kind)
         except RequestError as exc:
+            mount.counts[exc.failure_kind] += 1
             logger.exception("a tool call of %s could not begin", mount.name)
+            if isinstance(exc, StoreError) and token:
+                self._spoiled.add(hash_token(token))
             return ToolOutcome.error("The tool call could not begin. Try again.", exc.failure_kind)
 
     async def _call_tool(
@@ -78,7 +117,9 @@ class Calling:
         slot.users += 1
         mount.calls_in_flight += 1
         try:
-            await self._refuse_ended(mount, slot)
+            if slot.users == 1 and self._is_over(mount, slot):
+                await self._ending.end(mount, slot, "expired", "expired")
+            _refuse_ended(slot)
             if concurrent:
                 slot.turns.begin_concurrent()
                 try:
@@ -88,7 +129,7 @@ class Calling:
             if not await slot.turns.take(mount.limits.session_queue, gone):
                 raise ToolRefused("The caller went away before the call began.", "abandoned")
             try:
-                await self._refuse_ended(mount, slot)  # it may have ended meanwhile
+                _refuse_ended(slot)  # it may have ended meanwhile
                 return await self._run_call(mount, slot, tool, tool_name, arguments)
             finally:
                 slot.turns.give_back()
@@ -96,23 +137,32 @@ class Calling:
             slot.users -= 1
             mount.calls_in_flight -= 1
 
-    async def _refuse_ended(self, mount: Mount, slot: Slot) -> None:
-        if slot.row.status == "open" and not slot.shut:
-            if expires_at(slot.row, mount.limits) > self._clock.time() or slot.users > 1:
-                return
-            slot.shut = True
-            await self._ending.end(mount, slot, "expired", "expired")
-        if slot.row.status == "verify_failed":
-            raise ToolRefused("The attempt was submitted: its tools are shut.", "session_ended")
-        raise ToolRefused("The session has ended.", "session_ended")
+    def _is_over(self, mount: Mount, slot: Slot) -> bool:
+        return (
+            slot.row.status == "open"
+            and not slot.shut
+            and expires_at(slot.row, mount.limits) <= self._clock.time()
+        )
 
     async def _run_call(
         self, mount: Mount, slot: Slot, tool: Tool | None, tool_name: str, arguments: JSONObject
     ) -> ToolOutcome:
-        if len(slot.calls) >= mount.limits.session_calls:
+        if len(slot.calls) + self._running[slot.id] >= mount.limits.session_calls:
             raise ToolRefused(
-                f"The session has made {len(slot.calls)} calls, the most it may.", "limit"
+                f"The session has made {mount.limits.session_calls} calls, the most it may.",
+                "limit",
             )
+        self._running[slot.id] += 1
+        try:
+            return await self._run_and_record(mount, slot, tool, tool_name, arguments)
+        finally:
+            self._running[slot.id] -= 1
+            if not self._running[slot.id]:
+                del self._running[slot.id]
+
+    async def _run_and_record(
+        self, mount: Mount, slot: Slot, tool: Tool | None, tool_name: str, arguments: JSONObject
+    ) -> ToolOutcome:
         read_only = tool is not None and tool.options.concurrent
         session = slot.session(mount.instance.state_type, read_only=read_only)
         call = ToolCall(mint_session_id(), tool_name, arguments, self._clock.time())
@@ -139,15 +189,14 @@ class Calling:
         """Return how a call ended, and the state to keep."""
         allowed = slot.row.allowed_tools
         try:
-            if allowed is not None and call.name not in allowed:
-                raise UnknownTool(f"There is no tool named {call.name!r}.")
             try:
+                if allowed is not None and call.name not in allowed:
+                    raise UnknownTool(f"There is no tool named {call.name!r}.")
                 outcome = await mount.call_tool(session, call, tool)
             except ToolError as exc:
-                outcome = ToolOutcome.error(str(exc), exc.kind)
+                outcome = _error(exc, mount.limits.result_bytes)
+            _refuse_unrecordable(outcome)
             return outcome, session.changed_state()
-        except ToolError as exc:
-            return ToolOutcome.error(str(exc), exc.kind), None
         except CallTimeout as exc:
             masks = tool is not None and tool.options.timeout_masks
             kind = "environment_timeout" if masks else "timeout"
@@ -168,7 +217,41 @@ class Calling:
             await slot.commit(self._store, call, state, self._clock.time())
         except StoreError:
             slot.store_failed = True
+            self._spoiled.update(slot.token_hashes[:1])
             mount.counts["store_error"] += 1
             logger.exception("a call of session %s could not be recorded", slot.id)
             return False
         return True
+
+
+def _refuse_ended(slot: Slot) -> None:
+    """Refuse a call where verify or close has begun, or the session has ended.
+
+    Raises: ToolRefused.
+    """
+    if slot.row.status == "open" and not slot.shut:
+        return
+    if slot.row.status == "verify_failed":
+        raise ToolRefused("The attempt was submitted: its tools are shut.", "session_ended")
+    raise ToolRefused("The session has ended.", "session_ended")
+
+
+def _refuse_unrecordable(outcome: ToolOutcome) -> None:
+    """Refuse what an author's call_tool, or a wrapper, has made of an outcome.
+
+    Raises: ValueError: it is not finite JSON.
+    """
+    encoded = pydantic_core.to_json(outcome)
+    if b"NaN" in encoded or b"Infinity" in encoded:  # a number, or only a word in a text
+        json.dumps([outcome.content, outcome.structured_content], allow_nan=False)
+
+
+def _error(error: ToolError, result_bytes: int) -> ToolOutcome:
+    """Return what the agent reads, within the limit of a result: it may repeat the arguments."""
+    outcome = ToolOutcome.error(str(error), error.kind)
+    size = len(outcome.text.encode())
+    if size <= result_bytes:
+        return outcome
+    return ToolOutcome.error(
+        f"The tool failed with {size} bytes of text, more than the {result_bytes} allowed.", "limit"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from math import isclose
 
 from gymhost.client import Client, Episode, McpMode
 from gymhost.models import Reference, Task
@@ -27,6 +28,11 @@ class Played:
     problem: str | None = None
     """What is wrong, in one line; None where nothing is."""
 
+    @property
+    def skipped(self) -> bool:
+        """Whether there was no reference to play."""
+        return self.expected is None and self.problem is None
+
 
 async def play_tasks(
     client: Client, environment: str, tasks: list[Task], *, mcp_mode: McpMode = "auto"
@@ -40,12 +46,13 @@ async def play_tasks(
             yield Played(environment, index, problem=f"the reference can't be read: {text}")
             continue
         if reference is None:
-            yield Played(environment, index, problem="the task has no reference")
+            yield Played(environment, index)
             continue
         try:
             yield await _play(client, environment, index, task, reference, mcp_mode)
         except Exception as exc:  # noqa: BLE001 - one task's failure is that task's row
-            yield Played(environment, index, reference.reward, problem=_describe(exc))
+            text = " ".join(str(exc).split()) or type(exc).__name__
+            yield Played(environment, index, reference.reward, problem=text)
 
 
 async def _play(
@@ -61,18 +68,11 @@ async def _play(
     async with client.episode(environment, task, mcp_mode=mcp_mode) as episode:
         nothing = float((await episode.verify())["reward"])
     problem = None
-    if scored != reference.reward:
+    if not isclose(scored, reference.reward, abs_tol=1e-9):
         problem = f"the reference scored {scored:g}, not {reference.reward:g}"
     elif reference.reward > 0 and nothing >= reference.reward:
         problem = f"doing nothing scored {nothing:g}"
     return Played(environment, index, reference.reward, scored, nothing, problem)
-
-
-def _describe(error: Exception) -> str:
-    """Return an error in one line; of several at once, the first."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 async def _play_reference(episode: Episode, reference: Reference) -> float:

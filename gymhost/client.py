@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ __all__ = ["ApiError", "Client", "Episode", "McpMode", "ToolAnswer"]
 McpMode = Literal["auto", "legacy"]
 """`auto` speaks 2026-07-28 where the server does; `legacy` begins with `initialize`."""
 
+logger = logging.getLogger("gymhost.client")
+
 TIMEOUT = httpx2.Timeout(30, read=600)
 
 
@@ -30,10 +33,11 @@ class ApiError(GymhostError):
     """The control plane answered with an error: this is no reward."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        super().__init__(f"{status} {problem.get('failure_kind')}: {problem.get('detail')}")
         self.status = status
         self.failure_kind: str | None = problem.get("failure_kind")
         self.problem = problem
+        kind = f" {self.failure_kind}" if self.failure_kind else ""
+        super().__init__(f"{status}{kind}: {problem.get('detail')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +106,37 @@ class Client:
     ) -> AsyncGenerator[Episode]:
         """Seed a session and connect to its tools. One that is not verified is closed at the end.
 
-        Raises: ApiError.
+        Raises: ApiError; httpx2.HTTPError: the server could not be reached.
         """
         seeded = await self.seed(name, task)
         episode = Episode(self, name, task or Task(), seeded)
+        error: BaseException | None = None
         try:
             async with AsyncExitStack() as stack:
                 if seeded.mcp is not None:
                     episode.mcp = await stack.enter_async_context(
                         self._connect(seeded.mcp, mcp_mode)
                     )
-                yield episode
+                try:
+                    yield episode
+                except BaseException as exc:
+                    error = exc
+                    raise
+        except BaseExceptionGroup as group:
+            bare = _bare(group, error)
+            raise bare from bare.__cause__
         finally:
             if not episode.verified:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(10):
-                    await self.request(
-                        "POST", f"/envs/{name}/close_session", {"session_id": seeded.session_id}
-                    )
+                await self._close(name, seeded.session_id)
+
+    async def _close(self, name: str, session_id: str) -> None:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+            try:
+                await self.request(
+                    "POST", f"/envs/{name}/close_session", {"session_id": session_id}
+                )
+            except (ApiError, httpx2.HTTPError) as exc:  # it expires by itself
+                logger.warning("session %s could not be closed: %s", session_id, exc)
 
     async def seed(
         self, name: str, task: Task | None = None, *, idempotency_key: str | None = None
@@ -162,10 +180,28 @@ class Client:
         try:
             answer = response.json()
         except ValueError:
-            answer = {"detail": response.text[:500] or response.reason_phrase}
-        if not response.is_success or not isinstance(answer, dict):
-            raise ApiError(response.status_code, answer if isinstance(answer, dict) else {})
+            answer = None
+        if not isinstance(answer, dict):  # some other server's
+            detail = response.text[:500] or response.reason_phrase
+            raise ApiError(response.status_code, {"detail": detail})
+        if not response.is_success:
+            raise ApiError(response.status_code, answer)
         return answer
+
+
+def _bare(group: BaseExceptionGroup[BaseException], error: BaseException | None) -> BaseException:
+    """Return what the MCP client's task groups have wrapped: `error`, or the only one there is."""
+    leaves = _leaves(group)
+    # not by identity: on trio, a group that passes a nursery becomes another one
+    if error is not None and leaves == _leaves(error):
+        return error
+    return leaves[0] if len(leaves) == 1 else group
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for part in error.exceptions for leaf in _leaves(part)]
 
 
 @dataclass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,9 @@ __all__ = ["VARIABLE", "find_key", "key_path", "mint_key"]
 
 VARIABLE = "GYMHOST_API_KEY"
 
+# what a header takes: no spaces, no control characters, ASCII
+USABLE = re.compile(r"[!-~]+")
+
 
 def key_path() -> Path:
     """Return the file that a minted key is kept in, in the user's state folder."""
@@ -24,37 +29,62 @@ def key_path() -> Path:
 def find_key(variables: Mapping[str, str] = os.environ) -> str | None:
     """Return the key from `GYMHOST_API_KEY`, else the one that was minted for this user.
 
-    Raises: ServeError: the file can't be read.
+    Raises: ServeError: the file can't be read, or the key can't be sent in a header.
     """
-    configured = variables.get(VARIABLE)
+    configured = variables.get(VARIABLE, "").strip()
     if configured:
+        _check(configured, f"in {VARIABLE}", "Set another one")
         return configured
     path = key_path()
     try:
-        return path.read_text("ascii").strip() or None
+        kept = path.read_text("utf-8", "replace").strip()
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ServeError(f"the control key could not be read from {path}: {exc}") from exc
+    except OSError as exc:
+        raise ServeError(f"the control key could not be read: {exc}.") from exc
+    if not kept:
+        return None
+    _check(kept, f"kept in {path}", "Delete that file, and `gymhost serve` makes a new one")
+    return kept
 
 
 def mint_key() -> str:
-    """Make a key and keep it in a file that only this user can read.
+    """Make a key and keep it in a file that only this user can read; return the key kept there.
 
     Raises: ServeError: the file can't be written.
     """
     path = key_path()
-    key = secrets.token_urlsafe(32)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # the mode is there from the first byte, and a reader never sees half a key
-        temporary.touch(0o600, exist_ok=False)
-        temporary.write_text(f"{key}\n", "ascii")
-        temporary.replace(path)
+        return _keep(path, secrets.token_urlsafe(32))
     except OSError as exc:
         raise ServeError(
-            f"the control key could not be kept in {path}: {exc}. "
-            f"Set {VARIABLE} to a key of your own."
+            f"the control key could not be kept: {exc}. Set {VARIABLE} to a key of your own."
         ) from exc
-    return key
+
+
+def _keep(path: Path, key: str) -> str:
+    # mkstemp: the mode is 0600 from the first byte, and a reader never sees half a key
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{key}\n")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # a server that started at the same instant; an empty file has no key to respect
+            other = find_key({})
+            if other is not None:
+                return other
+            Path(temporary).replace(path)
+        return key
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _check(key: str, where: str, remedy: str) -> None:
+    if not USABLE.fullmatch(key):
+        raise ServeError(
+            f"the control key {where} can't be sent in a header, which takes ASCII letters, "
+            f"digits and punctuation, and no spaces. {remedy}."
+        )

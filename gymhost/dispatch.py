@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,11 @@ from gymhost.errors import CallTimeout, HookError
 from gymhost.hookspecs import PROJECT, HookSpecs
 from gymhost.threads import Threads
 
-__all__ = ["HookChain", "compile_chain", "create_plugin_manager"]
+__all__ = ["HookCall", "HookChain", "Runner", "compile_chain", "create_plugin_manager"]
 
 Wrapper = Generator[Any, Any, Any]
+Runner = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Awaits a function somewhere else: `OwnerTask.run`."""
 
 
 def create_plugin_manager() -> pluggy.PluginManager:
@@ -48,34 +51,66 @@ def compile_chain(
 
     `siblings` are the other environments: their own wrappers apply to themselves alone. An
     implementation is picked by identity, never by excluding others; a hook that the plugin does
-    not implement falls back to its method of that name, the base class's default.
+    not implement falls back to the method that it inherits, the base class's default.
 
-    Raises: HookError: the plugin implements the hook twice.
+    Raises: HookError: the plugin implements the hook twice, or only wraps an abstract one.
     """
     implementations = getattr(manager.hook, hook_name).get_hookimpls()
     others = {id(sibling) for sibling in siblings if sibling is not plugin}
-    own = [impl for impl in implementations if impl.plugin is plugin and not _wraps(impl)]
+    own = [impl for impl in implementations if impl.plugin is plugin and not impl.wrapper]
     if len(own) > 1:
         names = ", ".join(sorted(impl.function.__name__ for impl in own))
         raise HookError(f"{hook_name!r} is implemented more than once: {names}")
-    function = own[0].function if own else getattr(plugin, hook_name)
     return HookChain(
         hook_name,
         environment,
-        function,
-        own[0].argnames if own else tuple(inspect.signature(function).parameters),
+        HookCall.of(own[0]) if own else _inherited(plugin, hook_name),
         # pluggy calls the last registered first: that one is outermost
         [
-            (impl.function, impl.argnames)
+            HookCall.of(impl)
             for impl in reversed(implementations)
-            if _wraps(impl) and id(impl.plugin) not in others
+            if impl.wrapper and id(impl.plugin) not in others
         ],
         threads,
     )
 
 
-def _wraps(implementation: pluggy.HookImpl) -> bool:
-    return bool(implementation.wrapper)
+@dataclass(frozen=True, slots=True)
+class HookCall:
+    """A function, and which of a hook's arguments it takes, in pluggy's two kinds."""
+
+    function: Callable[..., Any]
+    positional: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Those with a default of their own: pluggy passes them all the same."""
+
+    @classmethod
+    def of(cls, implementation: pluggy.HookImpl) -> HookCall:
+        """Return what pluggy found out about an implementation."""
+        return cls(
+            implementation.function, implementation.argnames, tuple(implementation.kwargnames)
+        )
+
+    def bind(self, arguments: Mapping[str, Any]) -> Callable[[], Any]:
+        """Return the function with the arguments it takes, as pluggy would call it."""
+        return partial(
+            self.function,
+            *[arguments[name] for name in self.positional],
+            **{name: arguments[name] for name in self.optional if name in arguments},
+        )
+
+
+def _inherited(plugin: object, hook_name: str) -> HookCall:
+    """Return the method that a plugin inherits, below wrappers of its own of the same name."""
+    for cls in type(plugin).__mro__:
+        member = vars(cls).get(hook_name)
+        if member is None or getattr(member, f"{PROJECT}_impl", {}).get("wrapper"):
+            continue
+        if getattr(member, "__isabstractmethod__", False):
+            break
+        _, *names = inspect.signature(member).parameters
+        return HookCall(member.__get__(plugin), tuple(names))
+    raise HookError(f"{hook_name!r} is wrapped, and nothing implements it")
 
 
 class HookChain:
@@ -85,16 +120,14 @@ class HookChain:
         self,
         hook_name: str,
         environment: str,
-        function: Callable[..., Any],
-        argument_names: Sequence[str],
-        wrappers: Sequence[tuple[Callable[..., Wrapper], Sequence[str]]],
+        implementation: HookCall,
+        wrappers: Sequence[HookCall],
         threads: Threads,
     ) -> None:
         self.hook_name = hook_name
+        self.implementation = implementation
         self._environment = environment
-        self._function = function
-        self._argument_names = argument_names
-        self._is_async = inspect.iscoroutinefunction(function)
+        self._is_async = inspect.iscoroutinefunction(implementation.function)
         self._wrappers = wrappers
         self._threads = threads
 
@@ -103,39 +136,50 @@ class HookChain:
         """Whether anything is wrapped around the implementation."""
         return bool(self._wrappers)
 
-    async def __call__(self, arguments: Mapping[str, Any], seconds: float) -> Any:
+    async def __call__(
+        self, arguments: Mapping[str, Any], seconds: float, run: Runner | None = None
+    ) -> Any:
         """Await the hook. `seconds` bounds the implementation; the wrappers see the timeout.
+
+        With `run` the implementation is awaited by it, in another task than the wrappers.
 
         Raises: CallTimeout: it took longer; HookError: a wrapper broke the rules; and whatever
         the implementation or a wrapper raises.
         """
+        arguments = {**arguments, "environment": self._environment}
+        call: Callable[[], Awaitable[Any]]
+        call = partial(self._call, self.implementation.bind(arguments))
+        if run is not None:
+            call = partial(run, call)
         if not self._wrappers:
-            return await self._implementation(arguments, seconds)
-        return await self._inside_wrappers({**arguments, "environment": self._environment}, seconds)
+            return await self._limited(call, seconds)
+        return await self._inside_wrappers(arguments, partial(self._limited, call, seconds))
 
-    async def _implementation(self, arguments: Mapping[str, Any], seconds: float) -> Any:
-        chosen = {name: arguments[name] for name in self._argument_names if name in arguments}
+    async def _call(self, function: Callable[[], Any]) -> Any:
+        if self._is_async:
+            return await function()
+        result = await self._threads.run(function)
+        # a decorator may hide a coroutine function behind a plain one
+        return await result if inspect.isawaitable(result) else result
+
+    async def _limited(self, call: Callable[[], Awaitable[Any]], seconds: float) -> Any:
         # not fail_after: a TimeoutError of the author's own must stay what it is
-        with anyio.move_on_after(seconds) as scope:
-            if self._is_async:
-                return await self._function(**chosen)
-            result = await self._threads.run(partial(self._function, **chosen))
-            # a decorator may hide a coroutine function behind a plain one
-            return await result if inspect.isawaitable(result) else result
-        if scope.cancelled_caught:
-            raise CallTimeout(f"{self.hook_name} of {self._environment!r}", seconds)
-        raise AssertionError("unreachable")  # pragma: no cover
+        with anyio.move_on_after(seconds):
+            return await call()
+        raise CallTimeout(f"{self.hook_name} of {self._environment!r}", seconds)
 
-    async def _inside_wrappers(self, arguments: Mapping[str, Any], seconds: float) -> Any:
+    async def _inside_wrappers(
+        self, arguments: Mapping[str, Any], call: Callable[[], Awaitable[Any]]
+    ) -> Any:
         entered: list[Wrapper] = []
         result: Any = None
         error: BaseException | None = None
         try:
-            for function, names in self._wrappers:
-                wrapper = function(**{name: arguments[name] for name in names})
+            for each in self._wrappers:
+                wrapper = each.bind(arguments)()
                 await self._enter(wrapper)
                 entered.append(wrapper)
-            result = await self._implementation(arguments, seconds)
+            result = await call()
         except BaseException as exc:  # noqa: BLE001 - raised again below, if no wrapper minds
             error = exc
         for wrapper in reversed(entered):
@@ -148,7 +192,9 @@ class HookChain:
             try:
                 raise error
             finally:
-                del error  # the traceback holds this frame: don't hold it back
+                # Its traceback holds this frame, which holds the whole trajectory: a circle would
+                # keep both until the garbage collector comes by.
+                del error
         return result
 
     async def _enter(self, wrapper: Wrapper) -> None:
@@ -160,10 +206,15 @@ class HookChain:
         """Send what was awaited, or throw what was raised, and return what the wrapper returns."""
         step = partial(wrapper.send, result) if error is None else partial(wrapper.throw, error)
         returned: list[Any] = []
-        if await _advance(wrapper, step, returned) is not _RETURNED:
+        try:
+            if await _advance(wrapper, step, returned) is _RETURNED:
+                return returned[0]
             wrapper.close()
-            raise HookError(f"a wrapper of {self.hook_name!r} yielded twice: {_name(wrapper)}")
-        return returned[0]
+            raise HookError(
+                f"a wrapper of {self.hook_name!r} yielded twice: {_name(wrapper)}"
+            ) from error
+        finally:
+            del error, step  # see _inside_wrappers
 
 
 _RETURNED = object()
@@ -176,26 +227,30 @@ async def _advance(
 
     Returns None at a bare yield, `_RETURNED` at the end (what it returned is in `returned`).
     """
-    while True:
-        try:
-            yielded = step()
-        except StopIteration as stop:
-            if returned is not None:
-                returned.append(stop.value)
-            return _RETURNED
-        if yielded is None:
-            return None
-        if not isinstance(yielded, Awaitable):
-            wrapper.close()
-            raise HookError(
-                f"{_name(wrapper)} yielded {yielded!r}: a wrapper yields nothing, or an awaitable"
-            )
-        try:
-            value = await yielded
-        except BaseException as exc:  # noqa: BLE001 - the wrapper's to handle
-            step = partial(wrapper.throw, exc)
-        else:
-            step = partial(wrapper.send, value)
+    try:
+        while True:
+            try:
+                yielded = step()
+            except StopIteration as stop:
+                if returned is not None:
+                    returned.append(stop.value)
+                return _RETURNED
+            if yielded is None:
+                return None
+            if not isinstance(yielded, Awaitable):
+                wrapper.close()
+                raise HookError(
+                    f"{_name(wrapper)} yielded {yielded!r}: a wrapper yields nothing, "
+                    "or an awaitable"
+                )
+            try:
+                value = await yielded
+            except BaseException as exc:  # noqa: BLE001 - the wrapper's to handle
+                step = partial(wrapper.throw, exc)
+            else:
+                step = partial(wrapper.send, value)
+    finally:
+        del step  # see _inside_wrappers
 
 
 def _name(wrapper: Wrapper) -> str:

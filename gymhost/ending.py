@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from gymhost.clock import Clock
-from gymhost.errors import is_crash
+from gymhost.errors import RequestError, StoreError, is_crash
 from gymhost.limits import Limits
 from gymhost.models import CloseReason
 from gymhost.mount import Mount
@@ -20,11 +20,14 @@ from gymhost.slots import Slot
 from gymhost.stores import SessionRow, SessionStore, Status
 from gymhost.stores.base import ENDED
 
-__all__ = ["Ending", "expires_at"]
+__all__ = ["LIVING", "Ending", "expires_at"]
 
 logger = logging.getLogger("gymhost.sessions")
 
+LIVING: tuple[Status, ...] = ("open", "verifying", "verify_failed")
 CLOSING_AT_ONCE = 64
+# For the wrappers around close, which the hook's own limit does not bind.
+WRAPPERS_SECONDS = 2.0
 
 
 def expires_at(row: SessionRow, limits: Limits) -> float:
@@ -50,39 +53,49 @@ class Ending:
         Raises: SessionLost, StoreError.
         """
         slot = await self._registry.by_id(mount.name, session_id)
+        await self.end(mount, slot, "closed", "closed")
+        return slot.row.status
+
+    async def end(self, mount: Mount, slot: Slot, status: Status, reason: CloseReason) -> None:
+        """End a session after its running calls and verify, unless it has ended by then."""
         slot.users += 1
+        slot.shut = True
         try:
-            if slot.row.status not in ENDED:
-                await self._close_open(mount, slot)
-            return slot.row.status
+            await slot.turns.take_all()
+            try:
+                # shielded: what is marked as ended is also counted and closed
+                with anyio.CancelScope(shield=True):
+                    living = slot.row.status not in ENDED
+                    if living and await self.transition(slot, LIVING, status):
+                        await self.let_go(mount, slot, reason)
+            finally:
+                slot.turns.give_back()
         finally:
             slot.users -= 1
 
-    async def _close_open(self, mount: Mount, slot: Slot) -> None:
-        slot.shut = True
-        await slot.turns.take_all()
-        try:
-            if slot.row.status not in ENDED:  # a verify that came first may have scored it
-                await self.end(mount, slot, "closed", "closed")
-        finally:
-            slot.turns.give_back()
+    async def transition(self, slot: Slot, allowed: Collection[Status], status: Status) -> bool:
+        """Change a session's status, if it is one of the allowed ones; say whether it was.
 
-    async def end(self, mount: Mount, slot: Slot, status: Status, reason: CloseReason) -> None:
-        """Mark a session as ended, let its environment release it, and let go of it."""
-        await self.transition(slot, ("open", "verify_failed", "verifying"), status)
-        slot.row = replace(slot.row, status=status)
-        mount.open_sessions -= 1
-        with anyio.CancelScope(shield=True):
-            await self._run_close(mount, slot.row, slot.calls, reason)
-            await self._registry.drop(slot)
-
-    async def transition(self, slot: Slot, allowed: Collection[Status], status: Status) -> None:
-        """Change a session's status, if it is one of the allowed ones."""
-        if await self._store.transition(slot.lease, allowed, status, self._clock.time()):
+        Whoever changes a living session's to one that has ended lets go of it, nobody else does.
+        """
+        changed = await self._store.transition(slot.lease, allowed, status, self._clock.time())
+        if changed:
             slot.row = replace(slot.row, status=status)
+        else:  # it may have ended elsewhere
+            slot.row = await self._store.get(slot.id) or slot.row
+        return changed
+
+    async def let_go(self, mount: Mount, slot: Slot, reason: CloseReason) -> None:
+        """Let the environment release a session that has just ended, and give up its lease."""
+        _count_ended(mount, 1, reason)
+        await self._run_close(mount, slot.row, slot.calls, reason)
+        await self._registry.drop(slot)
 
     async def expire(self, mount: Mount) -> None:
-        """End the sessions past their time that nobody uses, and forget the old ones."""
+        """End the sessions past their time that nobody uses, and forget the old ones.
+
+        Raises: StoreError.
+        """
         limits = mount.limits
         now = self._clock.time()
         expired = await self._store.claim_expired(
@@ -92,24 +105,42 @@ class Ending:
             total=limits.total_seconds,
             environment=mount.name,
         )
-        for row in expired:
-            mount.open_sessions -= 1
-            mount.counts["session_expired"] += 1
-            calls = await self._store.calls(row.session_id)
-            await self._run_close(mount, row, calls, "expired")
+        _count_ended(mount, len(expired), "expired")
+        if not mount.keeps_nothing:
+            at_once = anyio.CapacityLimiter(CLOSING_AT_ONCE)
+            async with anyio.create_task_group() as closing:
+                for row in expired:
+                    closing.start_soon(self._close_expired, at_once, mount, row)
         await self._store.prune(now - limits.retention_seconds, environment=mount.name)
 
+    async def _close_expired(
+        self, at_once: anyio.CapacityLimiter, mount: Mount, row: SessionRow
+    ) -> None:
+        async with at_once:
+            try:
+                calls = await self._store.calls(row.session_id)
+            except StoreError:
+                logger.exception("close of session %s is told of no calls", row.session_id)
+                calls = []
+            await self._run_close(mount, row, calls, "expired")
+
     async def close_all(self, mounts: Iterable[Mount]) -> None:
-        """End every open session, because the process ends."""
+        """End every open session, because the process ends.
+
+        Raises: StoreError: they could not be listed.
+        """
+        rows = [
+            (mount, row)
+            for mount in mounts
+            if not mount.keeps_nothing
+            for row in await self._living(mount)
+        ]
         at_once = anyio.CapacityLimiter(CLOSING_AT_ONCE)
         async with anyio.create_task_group() as closing:
-            for mount in mounts:
-                if mount.keeps_nothing:
-                    continue
-                for row in await self._open_sessions(mount):
-                    closing.start_soon(self._close_for_shutdown, at_once, mount, row)
+            for mount, row in rows:
+                closing.start_soon(self._close_for_shutdown, at_once, mount, row)
 
-    async def _open_sessions(self, mount: Mount) -> list[SessionRow]:
+    async def _living(self, mount: Mount) -> list[SessionRow]:
         rows: list[SessionRow] = []
         cursor: str | None = None
         while True:
@@ -123,9 +154,11 @@ class Ending:
         self, at_once: anyio.CapacityLimiter, mount: Mount, row: SessionRow
     ) -> None:
         async with at_once:
-            slot = await self._registry.by_id(mount.name, row.session_id)
-            if slot.row.status not in ENDED:
+            try:
+                slot = await self._registry.by_id(mount.name, row.session_id)
                 await self.end(mount, slot, "closed", "shutdown")
+            except RequestError:
+                logger.exception("session %s could not be closed", row.session_id)
 
     async def _run_close(
         self, mount: Mount, row: SessionRow, calls: list[bytes], reason: CloseReason
@@ -140,11 +173,22 @@ class Ending:
             state=row.state,
             calls=list(calls),
         )
-        try:
-            await mount.close(session, reason)
-        except BaseException as exc:
-            if not is_crash(exc):
-                raise
-            # the score, if there is one, stands: close comes after it
+        # bounded here too: it is shielded, so a wrapper that hangs would hold up the shutdown
+        with anyio.move_on_after(mount.limits.close_seconds + WRAPPERS_SECONDS) as scope:
+            try:
+                await mount.close(session, reason)
+            except BaseException as exc:
+                if not is_crash(exc):
+                    raise
+                # the score, if there is one, stands: close comes after it
+                mount.counts["close_failed"] += 1
+                logger.exception("close of %s failed in session %s", mount.name, row.session_id)
+        if scope.cancelled_caught:
             mount.counts["close_failed"] += 1
-            logger.exception("close of %s failed in session %s", mount.name, row.session_id)
+            logger.error("a wrapper of close hangs in session %s", row.session_id)
+
+
+def _count_ended(mount: Mount, number: int, reason: CloseReason) -> None:
+    mount.open_sessions -= number
+    if number and reason == "expired":
+        mount.counts["session_expired"] += number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -37,7 +37,13 @@ class Environment(ABC, Generic[StateT]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.state_type = _state_type(cls) or cls.state_type
+        argument = _state_argument(cls)
+        if isinstance(argument, type) and issubclass(argument, BaseModel):
+            cls.state_type = argument
+        elif argument is not None and not isinstance(argument, TypeVar):
+            raise PluginError(
+                f"{cls.__name__}: Environment[{argument!r}]: the state is a pydantic model"
+            )
         for name in LIFECYCLE_HOOKS:
             # Overriding is implementing: pluggy does not find a method whose marker was forgotten.
             member = inspect.getattr_static(cls, name)
@@ -92,16 +98,16 @@ class Environment(ABC, Generic[StateT]):
         """Register more tools on a real `MCPServer`, beside the marked ones. Called once."""
 
 
-def _state_type(cls: type) -> type[BaseModel] | None:
-    """Return the model in `Environment[Model]`, where this class itself names one."""
-    for base in getattr(cls, "__orig_bases__", ()):
+def _state_argument(cls: type) -> Any:
+    """Return what a class puts in Environment's brackets: a model, a type variable, or None."""
+    for base in vars(cls).get("__orig_bases__", ()):
         origin = get_origin(base)
+        if origin is Environment:
+            return get_args(base)[0]
         if isinstance(origin, type) and issubclass(origin, Environment):
-            for argument in get_args(base):
-                if isinstance(argument, type) and issubclass(argument, BaseModel):
-                    return argument
-                if not hasattr(argument, "__constraints__"):  # neither a model nor a type variable
-                    raise PluginError(
-                        f"{cls.__name__}: Environment[{argument!r}]: the state is a pydantic model"
-                    )
+            # a generic base class of the author's: which of its parameters is the state?
+            argument = _state_argument(origin)
+            parameters = getattr(origin, "__parameters__", ())
+            if argument in parameters:
+                return get_args(base)[parameters.index(argument)]
     return None

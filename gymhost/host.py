@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from gymhost.calling import Calling
 from gymhost.clock import Clock, SystemClock
@@ -28,12 +35,15 @@ from gymhost.stores import SessionStore, Status, open_store
 from gymhost.stores.base import ENDED
 from gymhost.verification import Verification, VerifyAnswer
 
-__all__ = ["EnvironmentLike", "Host"]
+__all__ = ["EnvironmentLike", "Host", "task_group"]
 
 logger = logging.getLogger("gymhost.host")
 
 MAINTENANCE_SECONDS = 5.0
-STOP_SECONDS = 30.0
+# What stop takes at most; a close hook that has begun then still has its own time.
+SESSIONS_SECONDS = 15.0
+ENVIRONMENTS_SECONDS = 12.0
+STORE_SECONDS = 3.0
 
 EnvironmentLike = EnvironmentConfig | type[Environment[Any]] | Environment[Any]
 
@@ -66,7 +76,7 @@ class Host:
         self.registry = Registry(self.store, self.clock)
         self.stopping = False
         self._ending = Ending(self.store, self.registry, self.clock)
-        self._seeding = Seeding(self.store, self.clock)
+        self._seeding = Seeding(self.store, self.clock, self._ending)
         self._calling = Calling(self.store, self.registry, self.clock, self._ending)
         self._verification = Verification(self.store, self.registry, self.clock, self._ending)
         self._manager = create_plugin_manager()
@@ -78,6 +88,7 @@ class Host:
         self.mounts = self._mount_all(environments or {}, only=only)
         self._stack = AsyncExitStack()
         self._running: tuple[TaskGroup, Lifecycle] | None = None
+        self._expiring = anyio.Lock()
         self._stopped = False
 
     @property
@@ -139,9 +150,9 @@ class Host:
         Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
         EnvironmentFailed, EnvironmentTimeout, StoreError, UnknownEnvironment, EnvironmentDown.
         """
-        return await self._verification.verify(
-            self.mount(name), session_id, body, raw, self._tasks()
-        )
+        mount, tasks = self.mount(name), self._tasks()
+        await self._calling.settle(session_id)
+        return await self._verification.verify(mount, session_id, body, raw, tasks)
 
     async def close(self, name: str, session_id: str) -> Status:
         """End a session unscored, after its running calls; one that has ended stays as it is.
@@ -155,9 +166,17 @@ class Host:
 
         Raises: StoreError.
         """
+        await self._keep()
+        await self._expire()
+
+    async def _keep(self) -> None:
+        await self._calling.settle()
         await self.registry.maintain()
-        for mount in list(self.mounts.values()):
-            await self._ending.expire(mount)
+
+    async def _expire(self) -> None:
+        async with self._expiring:
+            for mount in list(self.mounts.values()):
+                await self._ending.expire(mount)
 
     async def stop(self) -> None:
         """End what does not outlive the process, and stop the environments. Once."""
@@ -165,19 +184,50 @@ class Host:
         if self._stopped or self._running is None:
             return
         self._stopped = True
-        with anyio.move_on_after(STOP_SECONDS) as scope:
+        steps: tuple[tuple[str, float, Callable[[], Awaitable[None]]], ...] = (
+            ("the sessions", SESSIONS_SECONDS, self._end_sessions),
+            ("the environments", ENVIRONMENTS_SECONDS, self._running[1].stop),
+            ("the session store", STORE_SECONDS, self.store.aclose),
+        )
+        for what, seconds, step in steps:
+            with anyio.move_on_after(seconds) as scope:
+                try:
+                    await step()
+                except StoreError:
+                    logger.exception("ending %s failed", what)
+            if scope.cancelled_caught:
+                logger.error("ending %s took longer than %g s: given up", what, seconds)
+
+    async def _end_sessions(self) -> None:
+        self._seeding.stop()
+        await self._verification.stop()
+        # what is expiring is marked as ended, and still to be closed
+        async with self._expiring:
             if not self.store.durable:
                 await self._ending.close_all(list(self.mounts.values()))
             await self.registry.drop_all()
-            await self._running[1].stop()
-            await self.store.aclose()
-        if scope.cancelled_caught:
-            logger.error("stopping took longer than %g s; the rest is abandoned", STOP_SECONDS)
 
     async def __aenter__(self) -> Self:
-        tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        lifecycle = Lifecycle(tasks, self._manager)
-        self._running = tasks, lifecycle
+        async with AsyncExitStack() as stack:
+            tasks = await stack.enter_async_context(task_group())
+            stack.callback(tasks.cancel_scope.cancel)
+            lives: TaskGroup = await tasks.start(_hold_shielded)
+            stack.callback(lives.cancel_scope.cancel)
+            self._running = tasks, Lifecycle(lives, self._manager)
+            stack.push_async_callback(self._stop_shielded)
+            await self._start(*self._running)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    async def _start(self, tasks: TaskGroup, lifecycle: Lifecycle) -> None:
         extensions = {each.name: each for each in self._loader.extensions}
         failures = await lifecycle.start_extensions(list(extensions.values()))
         for name, error in failures.items():
@@ -193,28 +243,21 @@ class Host:
         for (name, status), number in (await self.store.counts()).items():
             if name in self.mounts and status not in ENDED:
                 self.mounts[name].open_sessions += number
-        tasks.start_soon(self._maintain)
-        return self
+        # two tasks: a lease is not lost because an environment's close hangs
+        tasks.start_soon(self._repeat, self._keep)
+        tasks.start_soon(self._repeat, self._expire)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
+    async def _stop_shielded(self) -> None:
         with anyio.CancelScope(shield=True):
             await self.stop()
-        assert self._running is not None
-        self._running[0].cancel_scope.cancel()
-        return await self._stack.__aexit__(kind, error, traceback)
 
-    async def _maintain(self) -> None:
+    async def _repeat(self, maintain: Callable[[], Awaitable[None]]) -> None:
         while True:
             await anyio.sleep(MAINTENANCE_SECONDS)
             try:
-                await self.maintain()
-            except StoreError:
-                logger.exception("the session store could not be maintained; trying again")
+                await maintain()
+            except Exception:
+                logger.exception("the sessions could not be maintained; trying again")
 
     def _mount_all(
         self, environments: Mapping[str, EnvironmentLike], *, only: bool
@@ -243,3 +286,31 @@ class Host:
         if self.stopping:
             raise OverCapacity("The server is stopping.")
         return self._running[0]
+
+
+@asynccontextmanager
+async def task_group() -> AsyncGenerator[TaskGroup]:
+    """Open a task group that raises its block's own error bare, where nothing else has failed.
+
+    A failed assertion, or a `pytest.skip`, inside a host's block stays what it is.
+    """
+    error: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            try:
+                yield tasks
+            except BaseException as exc:
+                error = exc
+                raise
+    except BaseExceptionGroup as group:
+        if error is None or group.exceptions != (error,):
+            raise
+        raise error from error.__cause__
+
+
+async def _hold_shielded(*, task_status: TaskStatus[TaskGroup]) -> None:
+    """Hold a task group open for what still has to shut down when the host is cancelled."""
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as tasks:
+            task_status.started(tasks)
+            await anyio.sleep_forever()

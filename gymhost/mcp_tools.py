@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
+import pydantic_core
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError as ServerToolError
 from mcp.server.mcpserver.exceptions import UnexpectedToolError
+from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
 from mcp_types import CallToolResult
 from pydantic import ValidationError
 
@@ -19,7 +23,7 @@ from gymhost.errors import InvalidArguments, ToolDefinitionError, ToolError
 from gymhost.models import JSONObject, ToolOutcome
 from gymhost.session import Session
 from gymhost.threads import Threads
-from gymhost.tools import ToolOptions, explain, is_session, resolve_hints
+from gymhost.tools import ToolOptions, check_parameter, explain, finite_json, injected, is_async
 
 __all__ = ["EnvironmentMCPServer", "RegisteredTool", "inject", "registered_tools"]
 
@@ -34,31 +38,38 @@ def inject(function: _FunctionT) -> _FunctionT:
     `mcp.tool()` on the server that `register_tools` receives does it by itself; use it where a
     function reaches an `MCPServer` in another way.
     """
-    signature = inspect.signature(function)
-    hints = resolve_hints(function, getattr(function, "__name__", repr(function)))
-    sessions = [name for name in signature.parameters if is_session(hints.get(name))]
-    ids = [name for name in signature.parameters if name == "session_id" and name not in sessions]
+    name = _name(function)
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as exc:
+        raise ToolDefinitionError(f"tool {name!r}: an annotation can't be resolved: {exc}") from exc
+    hints = {
+        parameter.name: parameter.annotation
+        for parameter in signature.parameters.values()
+        if parameter.annotation is not parameter.empty
+    }
+    sessions, ids = injected(signature.parameters, hints, name)
     hidden = {*sessions, *ids}
     if not hidden:
         return function
 
-    def arguments() -> dict[str, Any]:
-        session = _current.get()
-        return {**dict.fromkeys(sessions, session), **dict.fromkeys(ids, session.id)}
-
     @functools.wraps(function)
     def call(**given: Any) -> Any:
-        return function(**given, **arguments())
+        session = _current.get()
+        return function(
+            **given, **dict.fromkeys(sessions, session), **dict.fromkeys(ids, session.id)
+        )
 
     @functools.wraps(function)
     async def call_async(**given: Any) -> Any:
-        return await function(**given, **arguments())
+        result = call(**given)
+        return await result if inspect.isawaitable(result) else result
 
-    injected = cast(Any, call_async if inspect.iscoroutinefunction(function) else call)
-    visible = [value for name, value in signature.parameters.items() if name not in hidden]
-    injected.__signature__ = signature.replace(parameters=visible)
-    injected.__annotations__ = {name: hint for name, hint in hints.items() if name not in hidden}
-    return cast(_FunctionT, injected)
+    wrapper = cast(Any, call_async if is_async(function) else call)
+    visible = [value for key, value in signature.parameters.items() if key not in hidden]
+    wrapper.__signature__ = signature.replace(parameters=visible)
+    wrapper.__annotations__ = {key: hint for key, hint in hints.items() if key not in hidden}
+    return cast(_FunctionT, wrapper)
 
 
 class EnvironmentMCPServer(MCPServer[Any]):
@@ -67,28 +78,60 @@ class EnvironmentMCPServer(MCPServer[Any]):
     def __init__(self, name: str, threads: Threads) -> None:
         super().__init__(name)
         self._threads = threads
+        self.structured: set[str] = set()
+        """Tools that were asked to answer with structured content."""
 
     def add_tool(  # type: ignore[override]
         self, fn: Callable[..., Any], name: str | None = None, **options: Any
     ) -> None:
-        """Add a tool, as `MCPServer.add_tool` does."""
+        """Add a tool, as `MCPServer.add_tool` does.
+
+        Raises: ToolDefinitionError: its name is taken, or it can't be offered here.
+        """
+        own_name = name or _name(fn)
+        if self._tool_manager.get_tool(own_name) is not None:  # the SDK would keep the first
+            raise ToolDefinitionError(f"two tools are named {own_name!r}")
         function = inject(fn)
-        if (
-            resolve_hints(fn, fn.__name__).get("return") is str
-            and options.get("structured_output") is None
-        ):
-            # beside structured content, some agents show the model {"result": "..."}
-            options["structured_output"] = False
-        if not inspect.iscoroutinefunction(function):
-            function = self._in_a_thread(function)
-        super().add_tool(function, name, **options)
+        for parameter in inspect.signature(function).parameters.values():
+            check_parameter(parameter, own_name)
+        context = find_context_parameter(function)
+        if context is not None:
+            raise ToolDefinitionError(
+                f"tool {own_name!r}: parameter {context!r} is a Context, which has no client to "
+                "talk to here; take the Session instead"
+            )
+        if options.get("structured_output"):
+            self.structured.add(own_name)
+        super().add_tool(self._in_its_place(function), name, **options)
 
-    def _in_a_thread(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def completion(self) -> NoReturn:
+        """Refuse it: only tools are served."""
+        raise ToolDefinitionError("register_tools registered completions: only tools are served")
+
+    def custom_route(self, *args: Any, **options: Any) -> NoReturn:
+        """Refuse it: only tools are served."""
+        raise ToolDefinitionError("register_tools registered a route: only tools are served")
+
+    def _in_its_place(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a coroutine function that runs it: here, or a plain `def` in our threads."""
+        inline = is_async(function)
+
         @functools.wraps(function)
-        async def threaded(**given: Any) -> Any:
-            return await self._threads.run(partial(function, **given))
+        async def run(**given: Any) -> Any:
+            if inline:
+                result = function(**given)
+            else:
+                result = await self._threads.run(partial(function, **given))
+            value = await result if inspect.isawaitable(result) else result
+            if not isinstance(value, str):  # the SDK would make null of a NaN
+                finite_json(pydantic_core.to_jsonable_python(value, fallback=str))
+            return value
 
-        return threaded
+        return run
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", repr(function))
 
 
 class RegisteredTool:
@@ -96,7 +139,9 @@ class RegisteredTool:
 
     options = ToolOptions()
 
-    def __init__(self, server: MCPServer[Any], name: str, description: str, schema: JSONObject):
+    def __init__(
+        self, server: EnvironmentMCPServer, name: str, description: str, schema: JSONObject
+    ) -> None:
         self._server = server
         self.name = name
         self.description = description
@@ -106,27 +151,32 @@ class RegisteredTool:
         self._refuse_unknown(arguments)
         token = _current.set(session)
         try:
-            result = await self._server.call_tool(self.name, arguments)
-        except UnexpectedToolError as exc:
-            # the author's own exception, not the SDK's sentence about it
-            raise exc.__cause__ or exc from None
+            # a copy: what a tool does to its arguments is not done to the record's
+            result = await self._server.call_tool(self.name, copy.deepcopy(arguments))
         except ServerToolError as exc:
-            if isinstance(exc.__cause__, ValidationError):
-                text = explain(exc.__cause__, self.name, self.input_schema.get("properties", ()))
-                raise InvalidArguments(text) from exc
-            if isinstance(exc.__cause__, ServerToolError):
-                raise ToolError(str(exc.__cause__)) from exc
-            raise
+            error = self._own_error(exc)
+        else:
+            if not isinstance(result, CallToolResult):
+                raise TypeError(
+                    f"tool {self.name!r} asks the client for input, which has no way back"
+                )
+            return _to_outcome(result, as_text=self.name not in self._server.structured)
         finally:
             _current.reset(token)
-        if not isinstance(result, CallToolResult):
-            raise TypeError(f"tool {self.name!r} asks the client for input, which has no way back")
-        return _to_outcome(result)
+        raise error  # not in the handler: its context is the author's
+
+    def _own_error(self, error: ServerToolError) -> BaseException:
+        """Return what the SDK has wrapped: the author's exception, or the arguments' fault."""
+        cause = error.__cause__
+        if cause is None or isinstance(error, UnexpectedToolError):
+            return cause or error
+        if isinstance(cause, ValidationError):
+            text = explain(cause, self.name, self.input_schema.get("properties", ()))
+            return InvalidArguments(text).with_traceback(cause.__traceback__)
+        return ToolError(str(cause)).with_traceback(cause.__traceback__)
 
     def _refuse_unknown(self, arguments: JSONObject) -> None:
         """The SDK passes unknown arguments silently."""
-        if self.input_schema.get("additionalProperties"):
-            return
         known = self.input_schema.get("properties", {})
         unknown = sorted(arguments.keys() - known.keys())
         if unknown:
@@ -137,17 +187,21 @@ class RegisteredTool:
             )
 
 
-def _to_outcome(result: CallToolResult) -> ToolOutcome:
+def _to_outcome(result: CallToolResult, *, as_text: bool) -> ToolOutcome:
     dumped = result.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return ToolOutcome(
+    outcome = ToolOutcome(
         dumped["content"],
         structured_content=dumped.get("structuredContent"),
         is_error=bool(result.is_error),
         kind="tool_error" if result.is_error else "ok",
     )
+    if as_text and outcome.structured_content == {"result": outcome.text}:
+        # the SDK's wrapping of a string: beside it, some agents show the model the JSON
+        return replace(outcome, structured_content=None)
+    return outcome
 
 
-async def registered_tools(server: MCPServer[Any]) -> list[RegisteredTool]:
+async def registered_tools(server: EnvironmentMCPServer) -> list[RegisteredTool]:
     """Return what an author has registered on the server.
 
     Raises: ToolDefinitionError: prompts, resources or middleware, which are not served yet.

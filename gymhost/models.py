@@ -140,16 +140,17 @@ class Trajectory:
     def tool_calls(self) -> tuple[TrajectoryCall, ...]:
         """Each `function_call`, with the `function_call_output` of the same `call_id`."""
         outputs = {
-            item.get("call_id"): _text(item.get("output"))
+            _string(item.get("call_id")): _text(item.get("output"))
             for item in self.items
-            if item.get("type") == "function_call_output" and isinstance(item.get("call_id"), str)
+            if item.get("type") == "function_call_output"
         }
+        outputs.pop(None, None)
         return tuple(
             TrajectoryCall(
-                emitted_name=str(item.get("name", "")),
+                emitted_name=_string(item.get("name")) or "",
                 raw_arguments=item.get("arguments"),
                 call_id=item.get("call_id"),
-                output=outputs.get(item.get("call_id")),
+                output=outputs.get(_string(item.get("call_id"))),
             )
             for item in self.items
             if item.get("type") == "function_call"
@@ -181,10 +182,14 @@ class TrajectoryCall:
         value = self.raw_arguments
         if isinstance(value, str):
             try:
-                value = pydantic_core.from_json(value)
-            except ValueError:
+                value = pydantic_core.from_json(value.encode())
+            except ValueError:  # also of a lone surrogate
                 return {}
         return value if isinstance(value, dict) else {}
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _text(content: Any) -> str:
@@ -198,8 +203,7 @@ def _text(content: Any) -> str:
 
 
 def _part_text(part: Any) -> str:
-    text = part.get("text") if isinstance(part, Mapping) else None
-    return text if isinstance(text, str) else ""
+    return (_string(part.get("text")) or "") if isinstance(part, Mapping) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,8 @@ class ToolOutcome:
     @classmethod
     def error(cls, text: str, kind: str = "tool_error") -> ToolOutcome:
         """Return a tool error with the text that the agent reads."""
+        # a lone surrogate, as from a file's name that is not UTF-8, can't be sent or recorded
+        text = text.encode("utf-8", "replace").decode()
         return cls([{"type": "text", "text": text}], is_error=True, kind=kind)
 
     @property
@@ -298,7 +304,7 @@ RESERVED_RESULT_KEYS = frozenset(
 class VerifyResult(BaseModel):
     """A score. What else is passed, finite JSON under names of its own, goes into the answer."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", validate_assignment=True)
 
     reward: Finite
     reward_components: dict[str, Finite] = Field(default_factory=dict)
@@ -307,7 +313,7 @@ class VerifyResult(BaseModel):
     def _extras_keep_off_reserved_names(self) -> VerifyResult:
         taken = sorted(
             key
-            for key in self.model_extra or {}
+            for key in {*type(self).model_fields, *(self.model_extra or {})}
             if key in RESERVED_RESULT_KEYS or key.startswith("_ng_")
         )
         if taken:

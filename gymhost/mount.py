@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pluggy
 
-from gymhost.dispatch import HookChain, compile_chain
+from gymhost.dispatch import HookChain, Runner, compile_chain
 from gymhost.environment import Environment
 from gymhost.errors import (
     CallTimeout,
@@ -51,7 +51,8 @@ class Mount:
         self.tools = ToolSet(self.limits.result_bytes)
         for method_tool in method_tools(self.instance, self.threads):
             self.tools.add(method_tool)
-        self.instance._run_tool = self.tools.run
+        # object's: a frozen dataclass may be an environment, too
+        object.__setattr__(self.instance, "_run_tool", self.tools.run)
         self.open_sessions = 0
         self.calls_in_flight = 0
         self.counts: Counter[str] = Counter()
@@ -85,11 +86,14 @@ class Mount:
         self._verify = chain("verify")
         self._close = chain("close")
 
-    async def startup(self) -> None:
-        """Take the tools that the author registers, and start the environment."""
+    async def startup(self, run: Runner) -> None:
+        """Take the tools that the author registers, and start the environment.
+
+        `run` awaits the hook in the task in which shutdown will run, too.
+        """
         if type(self.instance).register_tools is not Environment.register_tools:
             await self._register_tools()
-        await self._startup({}, self.limits.startup_seconds)
+        await self._startup({}, self.limits.startup_seconds, run)
 
     async def _register_tools(self) -> None:
         # only here: the SDK's server class is not needed by most environments
@@ -103,9 +107,9 @@ class Mount:
         for registered in await registered_tools(server):
             self.tools.add(registered)
 
-    async def shutdown(self) -> None:
+    async def shutdown(self, run: Runner) -> None:
         """Stop the environment."""
-        await self._shutdown({}, self.limits.close_seconds)
+        await self._shutdown({}, self.limits.close_seconds, run)
 
     async def seed(self, session: Session[Any], task: Task) -> Any:
         """Return the new session's state."""
@@ -127,10 +131,11 @@ class Mount:
             raise PluginError(
                 f"allowed_tools returned the string {names!r}: a collection is needed"
             )
-        unknown = sorted(name for name in names if self.tools.get(name) is None)
+        chosen = sorted(set(names))  # once: the author may have written a generator
+        unknown = [name for name in chosen if self.tools.get(name) is None]
         if unknown:
             raise PluginError(f"allowed_tools names what is no tool: {', '.join(unknown)}")
-        return tuple(sorted(names))
+        return tuple(chosen)
 
     def tool_seconds(self, tool: Tool | None) -> float:
         """Return a tool's timeout."""
@@ -164,7 +169,9 @@ class Mount:
     @property
     def keeps_nothing(self) -> bool:
         """Whether close has nothing to do: the default, without wrappers."""
-        return type(self.instance).close is Environment.close and not self._close.has_wrappers
+        # not the method's name: `specname` may have given another one the hook
+        function = getattr(self._close.implementation.function, "__func__", None)
+        return function is Environment.close and not self._close.has_wrappers
 
     def tool_definitions(self, allowed: Collection[str] | None = None) -> list[JSONObject]:
         """Return the tools as MCP's `tools/list` shows them."""

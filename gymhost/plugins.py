@@ -1,22 +1,23 @@
-"""Find, load and block plugins, and record what loaded, what failed and why."""
+"""Load plugins, each on its own: what fails is recorded, and the others go on."""
 
 from __future__ import annotations
 
-import inspect
+import itertools
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any
 
 import pluggy
 
 from gymhost.config import EnvironmentConfig
+from gymhost.discovery import AUTHOR_ERRORS, Installed, installed
+from gymhost.dispatch import HookCall
 from gymhost.environment import Environment
 from gymhost.errors import PluginLoadError
-from gymhost.hookspecs import EXTENSION_HOOKS, LIFECYCLE_HOOKS, PROJECT
+from gymhost.hookrules import check_environment, check_extension
+from gymhost.plugin_records import PluginRecord, check_all_up
 
 __all__ = [
     "Extension",
@@ -24,32 +25,11 @@ __all__ = [
     "PluginLoader",
     "PluginRecord",
     "check_all_up",
-    "describe",
 ]
 
 logger = logging.getLogger("gymhost.plugins")
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-# A plugin's import or constructor may call sys.exit(); that must not end the host.
-AUTHOR_ERRORS = (Exception, SystemExit)
-
-
-@dataclass(slots=True)
-class PluginRecord:
-    """What became of one plugin, or of one mounted environment."""
-
-    name: str
-    kind: Literal["environment", "extension", "unknown"]
-    status: Literal["up", "failed", "blocked"]
-    distribution: str | None = None
-    version: str | None = None
-    error: BaseException | None = None
-
-    @property
-    def reason(self) -> str | None:
-        """Why it failed, in one line, the cause included."""
-        return None if self.error is None else describe(self.error)
 
 
 @dataclass(slots=True)
@@ -84,22 +64,6 @@ class _Source:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def describe(error: BaseException) -> str:
-    """Return an error and its causes in one line."""
-    parts: list[str] = []
-    current: BaseException | None = error
-    while current is not None:
-        text = str(current) or type(current).__name__
-        if isinstance(current, SystemExit):
-            text = f"it called sys.exit({current.code!r})"
-        elif not isinstance(current, PluginLoadError) and str(current):
-            text = f"{type(current).__name__}: {text}"
-        if not parts or text not in parts[-1]:
-            parts.append(text)
-        current = current.__cause__
-    return ": ".join(" ".join(part.split()) for part in parts)
-
-
 class PluginLoader:
     """Loads plugins into one plugin manager; each failure is that plugin's alone."""
 
@@ -107,69 +71,103 @@ class PluginLoader:
         self._manager = manager
         self._blocked = frozenset(blocked)
         self._sources: dict[str, _Source] = {}
+        self._failed: dict[str, BaseException] = {}
         self.records: list[PluginRecord] = []
         self.extensions: list[Extension] = []
 
     def discover(self) -> None:
-        """Import what is installed under the entry-point group `gymhost`."""
-        claims: dict[str, list[EntryPoint]] = defaultdict(list)
-        # sorted: directory order differs between machines, and wrapper order follows it
-        for point in sorted(entry_points(group=PROJECT), key=_order):
-            claims[point.name].append(point)
-        for name, points in claims.items():
-            record = PluginRecord(name, "unknown", "failed", *_distribution(points[0]))
-            if name in self._blocked:
-                record.status = "blocked"
-                self.records.append(record)
+        """Import what is installed, and register it."""
+        for plugin in installed():
+            record = PluginRecord(
+                plugin.name, "unknown", "failed", plugin.distribution, plugin.version
+            )
+            if plugin.name in self._blocked:
+                self._record_blocked(record)
                 continue
             try:
-                self._import(name, points, record)
+                check_name(plugin.name)
+                self._take(plugin, record)
             except AUTHOR_ERRORS as exc:
+                self._failed[plugin.name] = exc
                 self._record_failure(record, exc)
+        # last: an installed name is not to be taken by an extension that sorts before it
+        for extension in list(self.extensions):
+            self._let_register(extension)
 
-    def _import(self, name: str, points: Sequence[EntryPoint], record: PluginRecord) -> None:
-        check_name(name)
-        if len({_distribution(point) for point in points}) > 1:
-            owners = " and ".join(" ".join(filter(None, _distribution(p))) for p in points)
-            raise PluginLoadError(f"{name!r} is claimed by {owners}: uninstall one of them")
-        try:
-            loaded = points[0].load()
-        except AUTHOR_ERRORS as exc:
-            owner = " ".join(filter(None, _distribution(points[0])))
-            raise PluginLoadError(
-                f"{name!r} ({owner}) could not be imported from {points[0].value!r}"
-            ) from exc
+    def _take(self, plugin: Installed, record: PluginRecord) -> None:
+        loaded = plugin.load()
         if isinstance(loaded, type) and issubclass(loaded, Environment):
-            self._sources[name] = _Source(loaded, record.distribution, record.version)
+            self._sources[record.name] = _Source(loaded, record.distribution, record.version)
             return
         record.kind = "extension"
-        self.add_extension(loaded, record)
+        try:
+            self._register_extension(loaded, record)
+        except AUTHOR_ERRORS as exc:
+            raise PluginLoadError(
+                f"{plugin.title} could not be registered as an extension"
+            ) from exc
 
-    def add_extension(self, plugin: object, record: PluginRecord | None = None) -> None:
+    def add_extension(self, plugin: object) -> None:
         """Register an object, or an instance of a class, whose hooks wrap the environments'."""
         name = getattr(plugin, "__name__", type(plugin).__name__)
-        record = record or PluginRecord(name, "extension", "failed")
+        record = PluginRecord(self._free_name(name), "extension", "failed")
         try:
-            instance = plugin() if isinstance(plugin, type) else plugin
-            self._check_hooks(instance, extension=True)
-            self._manager.register(instance, name=f"extension:{record.name}")
-            register = getattr(instance, "register_environments", None)
-            if register is not None:
-                register(self._add_source)
+            extension = self._register_extension(plugin, record)
         except AUTHOR_ERRORS as exc:
-            if self._manager.has_plugin(f"extension:{record.name}"):
-                self._manager.unregister(name=f"extension:{record.name}")
             self._record_failure(record, exc)
-            return
+        else:
+            self._let_register(extension)
+
+    def _register_extension(self, plugin: object, record: PluginRecord) -> Extension:
+        instance = plugin() if isinstance(plugin, type) else plugin
+        if isinstance(instance, Environment):
+            raise PluginLoadError(
+                f"an instance of {type(instance).__qualname__} is no extension: an environment is "
+                "named by its class"
+            )
+        check_extension(self._manager, instance)
+        taken = self._manager.get_name(instance)
+        if taken is not None:
+            raise PluginLoadError(f"an equal extension is registered: {taken}")
+        self._manager.register(instance, name=f"extension:{record.name}")
         record.status = "up"
         self.records.append(record)
-        self.extensions.append(Extension(record, instance))
+        extension = Extension(record, instance)
+        self.extensions.append(extension)
+        return extension
 
-    def _add_source(self, name: str, plugin: type[Environment[Any]], **options: Any) -> None:
-        check_name(name)
-        if name in self._sources:
-            raise PluginLoadError(f"two environments are named {name!r}")
-        self._sources[name] = _Source(plugin, options=options)
+    def _free_name(self, name: str) -> str:
+        """Return a name that no extension has: two of one class differ in their options."""
+        taken = {extension.name for extension in self.extensions}
+        names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+        return next(each for each in names if each not in taken)
+
+    def _let_register(self, extension: Extension) -> None:
+        """Take the environments that an extension registers: all, or, if it fails, none."""
+        record = extension.record
+        sources: dict[str, _Source] = {}
+
+        def register(name: str, plugin: type[Environment[Any]], /, **options: Any) -> None:
+            try:
+                check_name(name)
+                if name in self._sources or name in sources:
+                    raise PluginLoadError(f"{record.name!r} registers {name!r}, which is taken")
+            except PluginLoadError as exc:
+                failed = PluginRecord(str(name), "environment", "failed")
+                failed.distribution, failed.version = record.distribution, record.version
+                self._record_failure(failed, exc)
+            else:
+                sources[name] = _Source(plugin, record.distribution, record.version, options)
+
+        try:
+            for impl in self._manager.hook.register_environments.get_hookimpls():
+                if impl.plugin is extension.instance:
+                    HookCall.of(impl).bind({"register": register})()
+        except AUTHOR_ERRORS as exc:
+            self.extensions.remove(extension)
+            self.take_out(record, extension.instance, exc)
+        else:
+            self._sources.update(sources)
 
     def mount(
         self, configs: Mapping[str, EnvironmentConfig], *, only: bool = False
@@ -182,12 +180,17 @@ class PluginLoader:
 
     def _build(self, name: str, config: EnvironmentConfig) -> LoadedEnvironment | None:
         record = PluginRecord(name, "environment", "failed")
+        if name in self._blocked:
+            self._record_blocked(record)
+            return None
+        if name in self._failed and config.plugin in (None, name):
+            return None  # its record says why
         try:
             check_name(name)
             source = self._source(name, config)
             record.distribution, record.version = source.distribution, source.version
-            instance = _instantiate(name, source, config)
-            self._check_hooks(instance, extension=False)
+            instance = self._instance(name, source, config)
+            check_environment(self._manager, instance)
             self._manager.register(instance, name=f"environment:{name}")
         except AUTHOR_ERRORS as exc:
             self._record_failure(record, exc)
@@ -202,95 +205,76 @@ class PluginLoader:
             return _Source(wanted)
         if wanted in self._blocked:
             raise PluginLoadError(f"plugin {wanted!r} is blocked")
+        if wanted in self._failed:
+            raise PluginLoadError(f"plugin {wanted!r} failed") from self._failed[wanted]
         if wanted not in self._sources:
             known = ", ".join(sorted(self._sources)) or "none"
             raise PluginLoadError(f"no environment plugin is named {wanted!r}. Installed: {known}")
         return self._sources[wanted]
 
+    def _instance(self, name: str, source: _Source, config: EnvironmentConfig) -> Environment[Any]:
+        plugin = source.plugin
+        options = {**source.options, **config.options}
+        if isinstance(plugin, type) and issubclass(plugin, Environment):
+            return _instantiate(plugin, options)
+        if not isinstance(plugin, Environment):
+            raise PluginLoadError(f"{name!r} is no Environment class: {plugin!r}")
+        if options:
+            raise PluginLoadError(f"{name!r} is an instance: it takes no options")
+        _compare_by_identity(type(plugin))
+        taken = self._manager.get_name(plugin)
+        if taken is not None:
+            raise PluginLoadError(
+                f"this instance of {type(plugin).__qualname__} is mounted already, as {taken}: "
+                "mount the class, or another instance"
+            )
+        return plugin
+
     def take_out(self, record: PluginRecord, instance: object, error: BaseException) -> None:
         """Record that a plugin failed after it was registered, and take its hooks out again."""
-        if self._manager.is_registered(instance):
-            self._manager.unregister(instance)
+        self._manager.unregister(instance)
         self._note(record, error)
-
-    def _check_hooks(self, plugin: object, *, extension: bool) -> None:
-        """Refuse what pluggy would take in silence: unknown hooks, and hooks out of place."""
-        for attribute in dir(plugin):
-            options = self._manager.parse_hookimpl_opts(plugin, attribute)
-            if options is None:
-                continue
-            name = options["specname"] or attribute
-            if name not in LIFECYCLE_HOOKS | EXTENSION_HOOKS:
-                known = ", ".join(sorted(LIFECYCLE_HOOKS | EXTENSION_HOOKS))
-                raise PluginLoadError(f"{name!r} is no hook. Hooks: {known}")
-            if options["hookwrapper"]:
-                raise PluginLoadError(f"{attribute!r}: use wrapper=True, not hookwrapper=True")
-            if options["wrapper"] and not inspect.isgeneratorfunction(getattr(plugin, attribute)):
-                raise PluginLoadError(
-                    f"{attribute!r} is marked wrapper=True and is no generator: it must be a "
-                    "plain `def` that yields once"
-                )
-            self._check_place(name, wrapper=options["wrapper"], extension=extension)
-
-    def _check_place(self, name: str, *, wrapper: bool, extension: bool) -> None:
-        if extension and name in LIFECYCLE_HOOKS - {"startup", "shutdown"} and not wrapper:
-            raise PluginLoadError(
-                f"an extension can only wrap {name!r}: mark it @hookimpl(wrapper=True)"
-            )
-        if not extension and name in EXTENSION_HOOKS:
-            raise PluginLoadError(f"{name!r} is for extensions, not for environments")
 
     def _record_failure(self, record: PluginRecord, error: BaseException) -> None:
         self.records.append(record)
         self._note(record, error)
+
+    def _record_blocked(self, record: PluginRecord) -> None:
+        if record.name not in {each.name for each in self.records if each.status == "blocked"}:
+            record.status = "blocked"
+            self.records.append(record)
 
     def _note(self, record: PluginRecord, error: BaseException) -> None:
         record.status, record.error = "failed", error
         logger.error("%s is not served: %s", record.name, record.reason, exc_info=error)
 
 
-def check_name(name: str) -> None:
+def check_name(name: object) -> None:
     """Refuse what would be no path segment.
 
     Raises: PluginLoadError: a name that is not `[a-z0-9][a-z0-9_-]*`.
     """
-    if not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise PluginLoadError(
             f"{name!r} can't be mounted: use lower-case ASCII letters, digits, '_' and '-'"
         )
 
 
-def _instantiate(name: str, source: _Source, config: EnvironmentConfig) -> Environment[Any]:
-    if isinstance(source.plugin, Environment):
-        if config.options:
-            raise PluginLoadError(f"{name!r} is an instance: it takes no options")
-        return source.plugin
-    if not (isinstance(source.plugin, type) and issubclass(source.plugin, Environment)):
-        raise PluginLoadError(f"{name!r} is no Environment class: {source.plugin!r}")
-    options = {**source.options, **config.options}
+def _instantiate(plugin: type[Environment[Any]], options: Mapping[str, Any]) -> Environment[Any]:
     try:
-        return source.plugin(**options)
+        instance = plugin(**options)
     except AUTHOR_ERRORS as exc:
         given = ", ".join(sorted(options)) or "none"
         raise PluginLoadError(
-            f"{source.plugin.__qualname__} could not be made with the options: {given}"
+            f"{plugin.__qualname__} could not be made with the options: {given}"
         ) from exc
+    _compare_by_identity(type(instance))
+    return instance
 
 
-def _order(point: EntryPoint) -> tuple[str, ...]:
-    return (point.name, *(part or "" for part in _distribution(point)), point.value)
-
-
-def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
-    return (point.dist.name, point.dist.version) if point.dist is not None else (None, None)
-
-
-def check_all_up(records: Sequence[PluginRecord]) -> None:
-    """Refuse to go on where something failed.
-
-    Raises: PluginLoadError: all of what failed, a line each.
-    """
-    failed = [record for record in records if record.status == "failed"]
-    if failed:
-        lines = "".join(f"\n  {record.name}: {record.reason}" for record in failed)
-        raise PluginLoadError(f"not everything can be served:{lines}") from failed[0].error
+def _compare_by_identity(cls: type[Environment[Any]]) -> None:
+    """Give a class the base class's equality back, which pluggy needs: @dataclass replaces it."""
+    if cls.__eq__ is not Environment.__eq__:
+        cls.__eq__ = Environment.__eq__  # type: ignore[method-assign]
+    if cls.__hash__ is not Environment.__hash__:
+        cls.__hash__ = Environment.__hash__  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ import logging
 import secrets
 from contextlib import suppress
 from hashlib import sha256
+from weakref import WeakValueDictionary
 
 import anyio
 
@@ -33,7 +34,7 @@ def mint_session_id() -> str:
 
 def hash_token(token: str) -> bytes:
     """Return what is kept of a token. A guess by its hash tells nothing of the token."""
-    return sha256(token.encode("utf-8", "surrogateescape")).digest()
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 class Registry:
@@ -48,7 +49,8 @@ class Registry:
         self._clock = clock
         self._slots: dict[str, Slot] = {}
         self._tokens: dict[bytes, Slot] = {}
-        self._opening = anyio.Lock()
+        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        """One for each session whose lease is being taken, renewed or given back."""
 
     async def by_token(self, environment: str, token: str | None) -> Slot:
         """Return the session that a token opens in this environment.
@@ -94,30 +96,44 @@ class Registry:
         slot = self._tokens.get(token_hash)
         return slot.row if slot is not None else await self.store.find(token_hash)
 
+    def _lock(self, session_id: str) -> anyio.Lock:
+        lock = self._locks.get(session_id)
+        if lock is None:
+            lock = self._locks[session_id] = anyio.Lock(fast_acquire=True)
+        return lock
+
     async def _open(self, session_id: str) -> Slot:
-        async with self._opening:
+        # locked: two first uses at once share one slot, and a lease on its way back is waited for
+        async with self._lock(session_id):
             slot = self._slots.get(session_id)
             if slot is not None:
                 return slot
             lease = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
             if lease is None:
                 raise OverCapacity(f"Session {session_id!r} is in use by another process.")
-            row = await self.store.get(session_id)
-            if row is None:
-                raise SessionLost(f"No session {session_id!r} is known.")
-            calls = await self.store.calls(session_id)
+            try:
+                row = await self.store.get(session_id)
+                calls = await self.store.calls(session_id)
+                if row is None:
+                    raise SessionLost(f"No session {session_id!r} is known.")
+            except BaseException:
+                with anyio.CancelScope(shield=True), suppress(StoreError):
+                    await self.store.release(lease)
+                raise
             slot = Slot(row, calls, lease, self._clock.monotonic())
             self._slots[session_id] = slot
             return slot
 
     async def drop(self, slot: Slot) -> None:
         """Stop working on a session, and give its lease back."""
+        # before anything is awaited: nobody must find a slot whose lease is going
         if self._slots.get(slot.id) is slot:
             del self._slots[slot.id]
         for token_hash in slot.token_hashes:
             self._tokens.pop(token_hash, None)
-        with suppress(StoreError):  # it runs out by itself
-            await self.store.release(slot.lease)
+        async with self._lock(slot.id):
+            with suppress(StoreError):  # it runs out by itself
+                await self.store.release(slot.lease)
 
     async def maintain(self) -> None:
         """Renew the leases of the sessions in use, and drop those nobody has used for a while."""
@@ -125,14 +141,22 @@ class Registry:
         for slot in list(self._slots.values()):
             if not slot.users and now - slot.used_at >= LEASE_SECONDS:
                 await self.drop(slot)
-                continue
+            elif not await self._renew(slot):
+                logger.warning("session %s was taken over by another process", slot.id)
+                await self.drop(slot)
+
+    async def _renew(self, slot: Slot) -> bool:
+        """Renew a lease; say whether it is ours still."""
+        async with self._lock(slot.id):
+            if self._slots.get(slot.id) is not slot:
+                return True  # let go of meanwhile: renewing would take it again
             try:
                 slot.lease = await self.store.renew(slot.lease, self._clock.time(), LEASE_SECONDS)
             except LeaseLost:
-                logger.warning("session %s was taken over by another process", slot.id)
-                await self.drop(slot)
+                return False
             except StoreError:
                 logger.exception("the lease of session %s could not be renewed", slot.id)
+            return True
 
     async def drop_all(self) -> None:
         """Give every lease back."""

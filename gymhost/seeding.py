@@ -10,7 +10,7 @@ import anyio
 import pydantic_core
 
 from gymhost.clock import Clock
-from gymhost.ending import expires_at
+from gymhost.ending import Ending, expires_at
 from gymhost.errors import KeyConflict, OverCapacity
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
@@ -33,10 +33,16 @@ class Seeded:
 class Seeding:
     """Starts sessions."""
 
-    def __init__(self, store: SessionStore, clock: Clock) -> None:
+    def __init__(self, store: SessionStore, clock: Clock, ending: Ending) -> None:
         self._store = store
         self._clock = clock
+        self._ending = ending
         self._running: dict[tuple[str, str], anyio.Event] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let no session begin any more, also none that is being seeded: nobody would close it."""
+        self._stopped = True
 
     async def seed(self, mount: Mount, body: JSONObject, raw: bytes, key: str | None) -> Seeded:
         """Start a session from a task, or return the living one that `key` has started.
@@ -53,6 +59,9 @@ class Seeding:
         done = self._running[mount.name, key] = anyio.Event()
         try:
             row = await self._store.find_key(mount.name, key)
+            if row is not None and expires_at(row, mount.limits) <= self._clock.time():
+                await self._ending.expire(mount)
+                row = await self._store.find_key(mount.name, key)
             if row is not None:
                 return await self._seed_again(mount, row, body_hash)
             return await self._seed_new(mount, task, key, body_hash)
@@ -76,27 +85,30 @@ class Seeding:
                 f"{mount.name!r} has {mount.open_sessions} open sessions, its limit."
             )
         mount.open_sessions += 1
-        created = False
+        row, created = None, False
         try:
             session_id, token = mint_session_id(), mint_token()
             task_bytes = pydantic_core.to_json(task.to_row())
             state, allowed = await self._run_seed(mount, session_id, task)
-            row, created = await self._store.create(
-                NewSession(
-                    session_id=session_id,
-                    environment=mount.name,
-                    token_hash=hash_token(token),
-                    task=task_bytes,
-                    state=state,
-                    allowed_tools=allowed,
-                    created_at=self._clock.time(),
-                    key=key,
-                    body_hash=body_hash,
-                )
+            if self._stopped:
+                raise OverCapacity("The server is stopping.")
+            new = NewSession(
+                session_id=session_id,
+                environment=mount.name,
+                token_hash=hash_token(token),
+                task=task_bytes,
+                state=state,
+                allowed_tools=allowed,
+                created_at=self._clock.time(),
+                key=key,
+                body_hash=body_hash,
             )
+            with anyio.CancelScope(shield=True):  # what is created is also counted
+                row, created = await self._store.create(new)
         finally:
             if not created:
                 mount.open_sessions -= 1
+        assert row is not None
         if not created:  # another process was first
             return await self._seed_again(mount, row, body_hash)
         mount.counts["seeded"] += 1
@@ -114,4 +126,7 @@ class Seeding:
                 session, task
             )
         except BaseException as exc:
-            raise mount.failure("seed", exc) from exc
+            failure = mount.failure("seed", exc)
+            if failure is exc:
+                raise
+            raise failure from exc

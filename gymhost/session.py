@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, cast
+from typing import Generic
 
 import pydantic_core
 from pydantic import BaseModel
@@ -26,12 +26,13 @@ class Session(Generic[StateT]):
 
     `state` is a private copy: what a tool changes is kept when the tool returns or raises
     ToolError, and is gone when it crashes, times out or is cancelled. Copies are made by JSON,
-    as in a store: what pydantic does not serialise does not last.
+    as in a store: a state that would come back different is a failure.
     """
 
     __slots__ = (
         "_calls",
         "_dumped",
+        "_dumped_calls",
         "_model",
         "_read_only",
         "_state",
@@ -58,7 +59,8 @@ class Session(Generic[StateT]):
         self._model = model
         self._dumped = state
         self._state: StateT | None = None
-        self._calls: Sequence[bytes] | tuple[ToolCall, ...] = calls
+        self._dumped_calls = calls
+        self._calls: tuple[ToolCall, ...] | None = None
         self._read_only = read_only
 
     @property
@@ -93,9 +95,9 @@ class Session(Generic[StateT]):
     @property
     def calls(self) -> tuple[ToolCall, ...]:
         """Every tool call of this session that has ended, in the order in which they ended."""
-        if not isinstance(self._calls, tuple):
-            self._calls = tuple(ToolCall.load(data) for data in self._calls)
-        return cast("tuple[ToolCall, ...]", self._calls)
+        if self._calls is None:
+            self._calls = tuple(ToolCall.load(data) for data in self._dumped_calls)
+        return self._calls
 
     def changed_state(self) -> bytes | None:
         """Return the state to keep; None where it was not read, or is as it was.
@@ -103,12 +105,15 @@ class Session(Generic[StateT]):
         Raises: ValueError: a state that would not survive a store, or that a concurrent tool
         changed.
         """
-        if self._state is None:
+        if self._state is None or self._dumped is None:
             return None
         dumped = dump_state(self._state, self._model)
         if dumped == self._dumped:
             return None
         if self._read_only:
+            # not by its bytes alone: a set may come back in another order
+            if self._state == self._model.model_validate_json(self._dumped):
+                return None
             raise ValueError("a concurrent=True tool changed the state; it sees it read-only")
         return dumped
 
@@ -116,13 +121,30 @@ class Session(Generic[StateT]):
 def dump_state(state: BaseModel, model: type[BaseModel]) -> bytes:
     """Return a state as JSON.
 
-    Raises: ValueError: it would not survive a store (NaN in a float, a value that is not JSON).
+    Raises: ValueError: it would not come back from a store as it is (NaN, a private attribute, a
+    tuple in an `Any`, a value that is not JSON).
     """
     if not isinstance(state, model):
         raise ValueError(f"the state must be a {model.__name__}, not {type(state).__name__}")
-    dumped = state.model_dump_json().encode()
     try:
-        model.model_validate_json(dumped)
+        dumped = state.model_dump_json(warnings=False).encode()
+        restored = model.model_validate_json(dumped)
     except ValueError as exc:
         raise ValueError(f"the state does not survive being stored as JSON: {exc}") from exc
+    if restored != state:
+        raise ValueError(
+            f"the state does not survive being stored as JSON: {_difference(state, restored)}"
+        )
     return dumped
+
+
+def _difference(state: BaseModel, restored: BaseModel) -> str:
+    """Say what a state would lose."""
+    if type(state) is not type(restored):
+        return f"a {type(state).__name__} would come back as a {type(restored).__name__}"
+    fields = [
+        name for name in type(state).model_fields if getattr(state, name) != getattr(restored, name)
+    ]
+    if fields:
+        return f"what would come back different: {', '.join(fields)}"
+    return "its private or extra attributes would come back different"

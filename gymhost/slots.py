@@ -60,11 +60,16 @@ class Turns:
             tasks.cancel_scope.cancel()
 
         taken = False
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watch)
-            await self._lock.acquire()
-            taken = True
-            tasks.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch)
+                await self._lock.acquire()
+                taken = True
+                tasks.cancel_scope.cancel()
+        except BaseException:
+            if taken:  # cancelled in the instant in which the turn came
+                self._lock.release()
+            raise
         if taken and left:
             self._lock.release()
         return taken and not left

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
-import anyio
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import current_token
 
 __all__ = ["Threads"]
 
@@ -44,34 +45,29 @@ class Threads:
         place = _Place()
         await self._limiter.acquire_on_behalf_of(place)
         try:
-            return await to_thread.run_sync(
+            (result,) = await to_thread.run_sync(
                 self._run_and_leave,
                 place,
                 function,
                 abandon_on_cancel=True,
                 limiter=self._unbounded,
             )
+            return result
         finally:
             if place.leave():
                 self._stuck += 1
             else:
                 self._limiter.release_on_behalf_of(place)
 
-    def _run_and_leave(self, place: _Place, function: Callable[[], T]) -> T:
+    def _run_and_leave(self, place: _Place, function: Callable[[], T]) -> tuple[T]:
         if not place.enter():
             raise RuntimeError("the caller gave up before the thread started")
         try:
-            return function()
+            # in a tuple: trio refuses a coroutine, which a decorated `async def` returns
+            return (function(),)
         finally:
             if place.thread_ended():
-                self._from_thread_release(place)
-
-    def _from_thread_release(self, place: _Place) -> None:
-        try:
-            from_thread.run_sync(self._release_stuck, place)
-        except (RuntimeError, anyio.get_cancelled_exc_class()):
-            # the event loop is gone: nobody counts any more
-            return
+                place.call_soon(self._release_stuck, place)
 
     def _release_stuck(self, place: _Place) -> None:
         self._stuck -= 1
@@ -82,6 +78,8 @@ class _Place:
     """One thread's place, and which of the two, caller or thread, left it last."""
 
     def __init__(self) -> None:
+        token = current_token()
+        self._loop: Any = getattr(token, "native_token", token)  # anyio 4.10 returns it bare
         self._lock = threading.Lock()
         self._running = False
         self._left = False
@@ -103,3 +101,13 @@ class _Place:
         with self._lock:
             self._running = False
             return self._left
+
+    def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Have the event loop call a function; the thread does not wait for it.
+
+        `anyio.from_thread` would: for ever, and with it the process at its end, where the loop
+        has stopped and is not closed.
+        """
+        soon = getattr(self._loop, "run_sync_soon", None) or self._loop.call_soon_threadsafe
+        with suppress(RuntimeError):  # the loop is closed: nobody counts any more
+            soon(function, *arguments)

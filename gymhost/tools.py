@@ -10,13 +10,15 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar, get_origin, overload
+from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin, overload
 from weakref import WeakKeyDictionary
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, SchemaError
 
 from gymhost.errors import InvalidArguments, ToolDefinitionError, UnknownTool
 from gymhost.models import JSONObject, ToolCall, ToolOutcome
@@ -62,6 +64,8 @@ def tool(
     """Mark a method as a tool: its name, docstring and typed parameters are what the agent sees."""
     if timeout is not None and not timeout > 0:
         raise ValueError(f"a tool's timeout must be a positive number of seconds, not {timeout!r}")
+    if isinstance(function, str | int | float):
+        raise TypeError(f"@tool({function!r}): its options have names, as in @tool(timeout=5)")
     options = ToolOptions(timeout, concurrent, timeout_masks)
 
     def mark(function: _FunctionT) -> _FunctionT:
@@ -137,12 +141,13 @@ def to_outcome(value: Any, result_bytes: int) -> ToolOutcome:
     Raises: ValueError, pydantic_core.PydanticSerializationError: the value is not finite JSON.
     """
     if isinstance(value, ToolOutcome):
-        outcome, encoded = value, pydantic_core.to_json(value)
+        outcome = value
+        encoded = finite_json([value.content, value.structured_content]).encode()
     elif isinstance(value, str):
         outcome, encoded = ToolOutcome.ok(value), value.encode()
     else:
         plain = pydantic_core.to_jsonable_python(value)
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+        text = finite_json(plain)
         encoded = text.encode()
         structured = isinstance(value, BaseModel | Mapping) or dataclasses.is_dataclass(value)
         outcome = ToolOutcome(
@@ -156,23 +161,35 @@ def to_outcome(value: Any, result_bytes: int) -> ToolOutcome:
     return outcome
 
 
+def finite_json(value: Any) -> str:
+    """Return plain data as JSON.
+
+    Raises: ValueError: a NaN or an infinity.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
 class MethodTool:
     """A method marked with `@tool`, of one instance."""
 
-    def __init__(self, method: Callable[..., Any], options: ToolOptions, threads: Threads) -> None:
-        self._plan = _plan(method)
+    def __init__(
+        self, name: str, method: Callable[..., Any], options: ToolOptions, threads: Threads
+    ) -> None:
+        self._plan = _plan(name, method)
         self._method = method
         self._threads = threads
-        self.name = self._plan.name
-        self.description = self._plan.description
+        self.name = name
+        self.description = inspect.getdoc(method) or ""
         self.input_schema = self._plan.input_schema
         self.options = options
 
     async def run(self, session: Session[Any], arguments: JSONObject) -> Any:
         chosen = self._plan.bind(session, arguments)
         if self._plan.is_async:
-            return await self._method(**chosen)
-        result = await self._threads.run(partial(self._method, **chosen))
+            result = self._method(**chosen)
+        else:
+            result = await self._threads.run(partial(self._method, **chosen))
+        # a decorator may hide a coroutine function behind a plain one, or the other way round
         return await result if inspect.isawaitable(result) else result
 
 
@@ -184,12 +201,14 @@ def method_tools(instance: object, threads: Threads) -> list[MethodTool]:
     found: dict[str, tuple[Callable[..., Any], ToolOptions]] = {}
     for cls in reversed(type(instance).__mro__):
         for name, member in vars(cls).items():
-            options = getattr(member, _MARK, None)
+            # below @staticmethod or @classmethod, the mark is on the function inside
+            marked = member.__func__ if isinstance(member, staticmethod | classmethod) else member
+            options = getattr(member, _MARK, None) or getattr(marked, _MARK, None)
             if isinstance(options, ToolOptions):
                 found[name] = (getattr(instance, name), options)
             elif name in found:
                 del found[name]  # overridden without the mark: no longer a tool
-    return [MethodTool(method, options, threads) for method, options in found.values()]
+    return [MethodTool(name, method, options, threads) for name, (method, options) in found.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,93 +216,107 @@ class _Plan:
     """What is known of a tool from its function alone: the same for all instances of a class."""
 
     name: str
-    description: str
     input_schema: JSONObject
     is_async: bool
     arguments: type[BaseModel]
     fields: Mapping[str, str]
     """Field of `arguments` -> parameter."""
-    session: str | None
-    session_id: str | None
+    filled: frozenset[str]
+    """Fields whose default only pydantic knows: `city: str = Field("Paris")`."""
+    sessions: tuple[str, ...]
+    session_ids: tuple[str, ...]
 
     def bind(self, session: Session[Any], arguments: JSONObject) -> dict[str, Any]:
         try:
-            validated = self.arguments.model_validate(arguments)
+            # As JSON: a strict field then takes a date as text, and what a tool does to its
+            # arguments is not done to the record's.
+            validated = self.arguments.model_validate_json(pydantic_core.to_json(arguments))
         except ValidationError as exc:
             raise InvalidArguments(explain(exc, self.name, self.fields.values())) from exc
         chosen = {
             parameter: getattr(validated, field)
             for field, parameter in self.fields.items()
             # what was not sent is the function's own default
-            if field in validated.model_fields_set
+            if field in validated.model_fields_set or field in self.filled
         }
-        if self.session is not None:
-            chosen[self.session] = session
-        if self.session_id is not None:
-            chosen[self.session_id] = session.id
+        chosen.update(dict.fromkeys(self.sessions, session))
+        chosen.update(dict.fromkeys(self.session_ids, session.id))
         return chosen
 
 
 # An argument model costs 19 KiB and 1.4 ms: the instances of a class share it.
-_plans: WeakKeyDictionary[Callable[..., Any], _Plan] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[Callable[..., Any], dict[str, _Plan]] = WeakKeyDictionary()
 
 
-def _plan(method: Callable[..., Any]) -> _Plan:
-    function = inspect.unwrap(getattr(method, "__func__", method))
-    plan = _plans.get(function)
-    if plan is None:
-        plan = _plans[function] = _make_plan(function, method)
-    return plan
+def _plan(name: str, method: Callable[..., Any]) -> _Plan:
+    function = getattr(method, "__func__", method)
+    plans = _plans.setdefault(function, {})
+    if name not in plans:
+        plans[name] = _make_plan(name, function, method)
+    return plans[name]
 
 
-def _make_plan(function: Callable[..., Any], method: Callable[..., Any]) -> _Plan:
-    name = function.__name__
-    hints = resolve_hints(function, name)
+def _make_plan(name: str, function: Callable[..., Any], method: Callable[..., Any]) -> _Plan:
+    hints = _resolve_hints(function, name)
+    parameters = inspect.signature(method).parameters
+    sessions, session_ids = injected(parameters, hints, name)
     fields: dict[str, str] = {}
+    filled: set[str] = set()
     definitions: dict[str, Any] = {}
-    session = session_id = None
-    for parameter in inspect.signature(method).parameters.values():
-        hint = hints.get(parameter.name, Any)
+    for parameter in parameters.values():
         check_parameter(parameter, name)
-        if is_session(hint):
-            session = parameter.name
-        elif parameter.name == "session_id":
-            session_id = parameter.name
-        else:
-            # fields are numbered, parameters are aliases: `copy` or `_x` are no field names
-            field = f"p{len(fields)}"
-            fields[field] = parameter.name
-            default = ... if parameter.default is parameter.empty else parameter.default
-            definitions[field] = (hint, Field(default, alias=parameter.name))
+        if parameter.name in sessions or parameter.name in session_ids:
+            continue
+        # fields are numbered, parameters are aliases: `copy` or `_x` are no field names
+        field = f"p{len(fields)}"
+        fields[field] = parameter.name
+        hint = hints.get(parameter.name, Any)
+        default = ... if parameter.default is parameter.empty else parameter.default
+        if isinstance(default, FieldInfo):
+            hint, default = Annotated[hint, default], default.default
+            filled.add(field)
+        definitions[field] = (hint, Field(default, alias=parameter.name))
     try:
         model = create_model(
             f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **definitions
         )
-        schema = model.model_json_schema(schema_generator=_UntitledSchema)
-    except (PydanticUserError, TypeError, ValueError) as exc:
+        schema = model.model_json_schema(schema_generator=_ToolSchema)
+        finite_json(schema)
+    except (PydanticUserError, SchemaError, NameError, TypeError, ValueError) as exc:
         raise ToolDefinitionError(f"tool {name!r}: no schema for its parameters: {exc}") from exc
     schema.pop("title", None)
     schema.setdefault("properties", {})
     return _Plan(
         name=name,
-        description=inspect.getdoc(function) or "",
         input_schema=schema,
-        is_async=inspect.iscoroutinefunction(function),
+        is_async=is_async(function),
         arguments=model,
         fields=fields,
-        session=session,
-        session_id=session_id,
+        filled=frozenset(filled),
+        sessions=sessions,
+        session_ids=session_ids,
     )
 
 
-class _UntitledSchema(GenerateJsonSchema):
+class _ToolSchema(GenerateJsonSchema):
     """Schemas without the titles that pydantic makes of the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
+    def emit_warning(self, kind: Any, detail: str) -> None:
+        """Say nothing of a default that is left out, not being JSON: the function has it."""
 
-def resolve_hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    def encode_default(self, dft: Any) -> Any:
+        encoded = super().encode_default(dft)
+        try:
+            finite_json(encoded)
+        except ValueError as exc:
+            raise PydanticSerializationError(str(exc)) from exc
+        return encoded
+
+
+def _resolve_hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
     """Return a tool's annotations.
 
     Raises: ToolDefinitionError: one of them can't be resolved.
@@ -292,6 +325,11 @@ def resolve_hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as exc:
         raise ToolDefinitionError(f"tool {name!r}: an annotation can't be resolved: {exc}") from exc
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a function, or what a decorator has wrapped in it, is `async def`."""
+    return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function))))
 
 
 def check_parameter(parameter: inspect.Parameter, name: str) -> None:
@@ -309,9 +347,30 @@ def check_parameter(parameter: inspect.Parameter, name: str) -> None:
         raise ToolDefinitionError(f"tool {name!r}: a parameter can't be named 'request'")
 
 
-def is_session(hint: Any) -> bool:
-    """Whether an annotation is `Session` or `Session[...]`."""
-    return (get_origin(hint) or hint) is Session
+def injected(
+    parameters: typing.Iterable[str], hints: Mapping[str, Any], name: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the parameters that take the session, and those that take its id.
+
+    Raises: ToolDefinitionError: a `session_id` that is no `str`.
+    """
+    sessions = tuple(each for each in parameters if _is_session(hints.get(each)))
+    ids = tuple(each for each in parameters if each == "session_id" and each not in sessions)
+    if ids and _bare(hints.get("session_id", str)) is not str:
+        raise ToolDefinitionError(
+            f"tool {name!r}: 'session_id' is the session's own id, a str: name the parameter "
+            "otherwise, or annotate it so"
+        )
+    return sessions, ids
+
+
+def _is_session(hint: Any) -> bool:
+    bare = _bare(hint)
+    return (get_origin(bare) or bare) is Session
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def explain(error: ValidationError, tool_name: str, parameters: typing.Iterable[str]) -> str:
@@ -323,6 +382,8 @@ def explain(error: ValidationError, tool_name: str, parameters: typing.Iterable[
             lines.append(f"missing argument {path!r}")
         elif item["type"] == "extra_forbidden":
             lines.append(f"unknown argument {path!r}")
+        elif item["type"] == "union_tag_invalid":  # pydantic's text repeats the value
+            lines.append(f"{path}: expected one of {item.get('ctx', {})['expected_tags']}")
         else:
             lines.append(f"{path}: {item['msg']}")
     takes = ", ".join(parameters) or "no arguments"

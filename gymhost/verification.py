@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -12,13 +13,14 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
-from gymhost.ending import Ending
+from gymhost.ending import LIVING, Ending
 from gymhost.errors import (
     AlreadyVerified,
     OverCapacity,
     RequestError,
     SampleMasked,
     SessionEnded,
+    StoreError,
     TaskMismatch,
 )
 from gymhost.models import JSONObject, Task, Trajectory, VerifyResult
@@ -30,9 +32,8 @@ from gymhost.stores import SessionRow, SessionStore, Status, Verdict
 
 __all__ = ["Verification", "VerifyAnswer"]
 
+logger = logging.getLogger("gymhost.verify")
 
-# "verifying" too: what a crash has left there may be tried again by whoever has the lease.
-VERIFIABLE: tuple[Status, ...] = ("open", "verify_failed", "expired", "verifying")
 VERIFYING: tuple[Status, ...] = ("verifying",)
 
 
@@ -54,6 +55,16 @@ class Verification:
         self._registry = registry
         self._clock = clock
         self._ending = ending
+        self._runs: dict[VerifyRun, anyio.CancelScope] = {}
+        self._stopped = False
+
+    async def stop(self) -> None:
+        """Begin no more runs, and cancel those in flight: they leave sessions to verify again."""
+        self._stopped = True
+        for scope in self._runs.values():
+            scope.cancel()
+        for run in list(self._runs):
+            await run.done.wait()
 
     async def verify(
         self, mount: Mount, session_id: str | None, body: JSONObject, raw: bytes, tasks: TaskGroup
@@ -85,60 +96,87 @@ class Verification:
         body_hash: bytes,
         tasks: TaskGroup,
     ) -> VerifyAnswer:
-        while True:
-            if slot.row.verdict is not None:
-                return _answer_from(slot.row.verdict, body_hash, slot.id, mount.on_failure)
+        while (verdict := slot.row.verdict) is None:
             _refuse_unverifiable(slot.row)
             _check_task(slot.session(mount.instance.state_type).task, body)
             run = slot.verify_run
             if run is None:
-                run = slot.verify_run = VerifyRun(body_hash)
-                tasks.start_soon(self._run_verify, mount, slot, run, body)
+                run = self._start(mount, slot, body, body_hash, tasks)
             await run.done.wait()
             if run.body_hash == body_hash and run.error is not None:
                 raise run.error.with_traceback(None)
+        return _answer_from(verdict, body_hash, slot.id, mount.on_failure)
+
+    def _start(
+        self, mount: Mount, slot: Slot, body: JSONObject, body_hash: bytes, tasks: TaskGroup
+    ) -> VerifyRun:
+        if self._stopped:
+            raise OverCapacity("The server is stopping.")
+        run = slot.verify_run = VerifyRun(body_hash)
+        self._runs[run] = anyio.CancelScope()
+        tasks.start_soon(self._run_verify, mount, slot, run, body)
+        return run
 
     async def _run_verify(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
         slot.users += 1
         slot.shut = True
         try:
-            await slot.turns.take_all()
-            try:
-                await self._score(mount, slot, run, body)
-            finally:
-                slot.turns.give_back()
+            with self._runs[run]:
+                await slot.turns.take_all()
+                try:
+                    await self._score(mount, slot, run, body)
+                finally:
+                    slot.turns.give_back()
         except RequestError as exc:
             run.error = exc
-        except BaseException:
-            run.error = OverCapacity("The server is stopping: verify again.")
-            raise
+        except Exception:
+            # not the environment's: but one session's trouble is not the end of all others
+            logger.exception("verify of session %s failed in gymhost", slot.id)
+            run.error = RequestError("gymhost failed. The log has the cause.")
         finally:
+            if slot.row.verdict is not None:
+                run.error = None  # what came after the score does not undo it
+            elif run.error is None:
+                run.error = OverCapacity("The server is stopping: verify again.")
             slot.users -= 1
             slot.verify_run = None
+            del self._runs[run]
             run.done.set()
 
     async def _score(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
-        expired = slot.row.status == "expired"
-        await self._ending.transition(slot, VERIFIABLE, "verifying")
+        # An expired session stays expired, so that it is let go of once. One that a crash has left
+        # verifying may be tried again by whoever has the lease.
+        living = await self._ending.transition(slot, LIVING, "verifying")
+        if slot.row.verdict is not None:
+            return  # another process was first
+        _refuse_unverifiable(slot.row)  # closed while this run waited for its turn
         session = slot.session(mount.instance.state_type)
         try:
             result = await mount.verify(session, Trajectory(body.get("response")))
             dumped = _dump_result(result)
         except BaseException as exc:
+            failure = mount.failure("verify", exc)
             with anyio.CancelScope(shield=True):
-                await self._ending.transition(slot, VERIFYING, "verify_failed")
-            raise mount.failure("verify", exc) from exc
+                await self._note_failure(slot)
+            if failure is exc:
+                raise
+            raise failure from exc
         verdict = Verdict(run.body_hash, dumped, slot.failure_kind, self._clock.time())
+        # shielded: a session that is scored is also counted and closed
         with anyio.CancelScope(shield=True):
             verdict = await self._store.record_verdict(slot.lease, verdict)
-            slot.row = replace(slot.row, verdict=verdict)
+            slot.row = replace(slot.row, verdict=verdict, status="verified")
             mount.counts["verified"] += 1
             if verdict.failure_kind is not None:
                 mount.counts["masked"] += 1
-            if expired:  # it was closed then
-                slot.row = replace(slot.row, status="verified")
-            else:
-                await self._ending.end(mount, slot, "verified", "verified")
+            if living:
+                await self._ending.let_go(mount, slot, "verified")
+
+    async def _note_failure(self, slot: Slot) -> None:
+        try:
+            await self._ending.transition(slot, VERIFYING, "verify_failed")
+        except StoreError:
+            logger.exception("session %s is left verifying, which is as good", slot.id)
 
     async def _verify_detached(
         self, mount: Mount, body: JSONObject, body_hash: bytes
@@ -153,7 +191,10 @@ class Verification:
             result = await mount.verify(session, Trajectory(body.get("response")))
             verdict = Verdict(body_hash, _dump_result(result), None, self._clock.time())
         except BaseException as exc:
-            raise mount.failure("verify", exc) from exc
+            failure = mount.failure("verify", exc)
+            if failure is exc:
+                raise
+            raise failure from exc
         mount.counts["verified"] += 1
         return _answer_from(verdict, body_hash, None, mount.on_failure)
 
@@ -185,10 +226,11 @@ def _refuse_unverifiable(row: SessionRow) -> None:
 def _dump_result(result: VerifyResult) -> bytes:
     """Return a result as JSON.
 
-    Raises: ValueError: an extra that is not finite JSON.
+    Raises: ValueError: an extra that is not finite JSON, or what was set after it was made.
     """
-    fields = result.model_dump(exclude_defaults=False)
-    if not result.reward_components:
+    given = result.model_dump(warnings=False)  # it is validated next
+    fields = VerifyResult.model_validate(given).model_dump()
+    if not fields["reward_components"]:
         del fields["reward_components"]
     plain = pydantic_core.to_jsonable_python(fields)
     _refuse_non_finite(plain)

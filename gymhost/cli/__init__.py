@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+import threading
+from typing import Annotated, Any
 
 import typer
 
@@ -49,10 +51,27 @@ app.command("key")(key)
 
 def main() -> None:
     """Run the command line. Exit codes: 0, 1 for a wrong result, 2 for a wrong use."""
+    status: Any = 0
     try:
-        app()
+        app(prog_name="gymhost")
     except GymhostError as exc:
         error(str(exc))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        status = 1
+    except SystemExit as exc:  # how each command ends
+        status = exc.code
+    _leave_stuck_threads(status)
+    sys.exit(status)
+
+
+def _leave_stuck_threads(status: Any) -> None:
+    """End the process over threads that do not end; what could be closed has been closed.
+
+    Python waits for them otherwise, and an author's `def` tool may never return.
+    """
+    stuck = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    for thread in stuck:
+        thread.join(0.2)
+    if any(thread.is_alive() for thread in stuck):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -30,7 +30,8 @@ def check(
     """Play each example task's reference, and no action, on a server with a real MCP client.
 
     The reference must score its stated reward, and doing nothing must not. Exit code 1 where
-    one does not, where an environment fails to start, or where there is nothing to play.
+    one does not, where an environment fails to start, or where it has nothing to play. A task
+    without a reference is named and left alone.
 
     Example:
 
@@ -46,7 +47,9 @@ def check(
     for problem in problems:
         error(problem)
     wrong = sum(each.problem is not None for each in played)
-    line(f"{len(played) - wrong} right, {wrong} wrong")
+    without = sum(each.skipped for each in played)
+    summary = f"{len(played) - wrong - without} right, {wrong} wrong"
+    line(f"{summary}, {without} without a reference" if without else summary)
     if wrong or problems:
         raise typer.Exit(1)
 
@@ -57,8 +60,8 @@ async def _check(names: list[str]) -> tuple[list[Played], list[str]]:
     app = create_app(host, KeyGuard([key]))
     bound = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    known = {record.name for record in host.records} | set(host.mounts)
-    unknown = [name for name in names if name not in known]
+    known = {record.name for record in host.records if record.kind != "extension"}
+    unknown = sorted(set(names) - known)
     if unknown:
         bound.close()
         raise ServeError(f"no environment is named {', '.join(unknown)}: try `gymhost list`")
@@ -77,11 +80,14 @@ async def _check(names: list[str]) -> tuple[list[Played], list[str]]:
             for name in sorted(set(names) or host.mounts):
                 if name in host.mounts:
                     examples, problem = _examples(host, name)
+                    rows = [each async for each in play_tasks(client, name, examples)]
+                    if rows and all(row.skipped for row in rows):
+                        problem = f"{name}: no example task has a reference"
                     problems += [problem] if problem else []
-                    played += [each async for each in play_tasks(client, name, examples)]
+                    played += rows
         stop.set()
     if not played and not problems:
-        problems.append("there is nothing to play: no environment has example tasks")
+        problems.append("there is nothing to play: no environment is installed")
     return played, problems
 
 
@@ -89,7 +95,7 @@ def _examples(host: Host, name: str) -> tuple[list[Task], str | None]:
     """Return an environment's example tasks, or what is wrong with them."""
     try:
         tasks = list(host.mounts[name].instance.tasks())
-    except Exception as exc:  # noqa: BLE001 - the author's code
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - the author's code
         return [], f"{name}: its tasks can't be read: {type(exc).__name__}: {exc}"
     return tasks, None if tasks else f"{name} has no example tasks"
 
@@ -104,5 +110,5 @@ def _row(played: Played) -> tuple[str, ...]:
         number(played.expected),
         number(played.reference),
         number(played.nothing),
-        played.problem or "ok",
+        played.problem or ("no reference" if played.skipped else "ok"),
     )

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["configure_logging", "error", "line", "table"]
 
 
 def line(text: str = "") -> None:
-    """Print a line, at once: a program may be reading."""
-    print(text, flush=True)
+    """Print a line, at once: a program may be reading. One that has stopped reading is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # what could not be written would fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def error(text: str) -> None:
@@ -30,12 +36,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     printed = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        printed.add_row(*(_escape(cell) for cell in row))
+        printed.add_row(*(Text(cell) for cell in row))  # Text: no cell is rich's markup
     Console(highlight=False).print(printed)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def configure_logging(*, quiet: bool = False) -> None:

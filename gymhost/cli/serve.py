@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-import threading
 from typing import Annotated, Literal
 
 import typer
@@ -18,7 +16,7 @@ from gymhost.host import Host
 from gymhost.http.app import create_app
 from gymhost.http.auth import LOOPBACK_NAMES, Guard, KeyGuard, LoopbackGuard
 from gymhost.plugins import PluginRecord
-from gymhost.server import bind, run
+from gymhost.server import GRACE_SECONDS, bind, run
 
 __all__ = ["serve"]
 
@@ -31,6 +29,9 @@ def serve(
     backend: Annotated[
         Literal["asyncio", "trio"], typer.Option(help="The event loop.")
     ] = "asyncio",
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that running requests get to end in a stop.")
+    ] = GRACE_SECONDS,
     strict: Annotated[
         bool, typer.Option("--strict", help="Do not start where a plugin fails.")
     ] = False,
@@ -39,6 +40,9 @@ def serve(
     ] = False,
 ) -> None:
     """Mount every installed environment on one port, until Ctrl-C.
+
+    Ctrl-C (SIGINT) and SIGTERM stop it: no new session or call is taken, running ones get the
+    grace, then sessions are closed and environments shut down. A second one ends the grace.
 
     Examples:
 
@@ -70,9 +74,8 @@ def serve(
         line(about_key)
         line("Ctrl-C stops it.")
 
-    run(app, bound, backend=backend, announce=announce)
+    run(app, bound, backend=backend, grace=grace, announce=announce)
     line("stopped")
-    _leave_stuck_threads()
 
 
 def _guard(no_key: bool) -> tuple[Guard, str]:
@@ -108,14 +111,3 @@ def _url(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}"
-
-
-def _leave_stuck_threads() -> None:
-    """End the process over threads that do not end: everything else has been closed."""
-    stuck = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
-    for thread in stuck:
-        thread.join(0.2)
-    if any(thread.is_alive() for thread in stuck):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)

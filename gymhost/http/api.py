@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import pydantic_core
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gymhost.errors import BodyTooLarge, InvalidField, SessionLost
+from gymhost.errors import BodyTooLarge, InvalidField, RequestError, SessionLost
 from gymhost.host import Host
 from gymhost.http.body import parse_object, read_body
 from gymhost.http.mcp import TOKEN_HEADER
@@ -22,6 +23,7 @@ from gymhost.stores import SessionRow
 __all__ = ["Api", "Handler"]
 
 COOKIE = "gymhost_session"
+SESSION_ID = re.compile("[0-9a-f]{32}")
 
 Handler = Callable[[Request, str], Awaitable[Response]]
 
@@ -38,7 +40,7 @@ class Api:
     async def seed_session(self, request: Request, name: str) -> Response:
         mount = self._host.mount(name)
         raw, body = await self._body(request, mount)
-        key = request.headers.get("idempotency-key")
+        key = request.headers.get("idempotency-key") or None
         seeded = await self._host.seed(name, body, raw, key)
         answer: JSONObject = {"session_id": seeded.session_id, "expires_at": seeded.expires_at}
         if len(mount.tools):
@@ -56,7 +58,8 @@ class Api:
         raw, body = await self._body(request, mount)
         optional = mount.instance.stateless
         session_id = _session_id(request, body, optional=optional)
-        answer = await self._host.verify(name, session_id, body, raw)
+        with _cookie_on_errors(name, session_id):
+            answer = await self._host.verify(name, session_id, body, raw)
         if "return=minimal" in request.headers.get("prefer", "").replace(" ", "").lower():
             return _session_response(pydantic_core.to_json(answer.fields), name, answer.session_id)
         return _session_response(_echo(raw, body, answer.fields), name, answer.session_id)
@@ -66,7 +69,8 @@ class Api:
         _, body = await self._body(request, mount)
         session_id = _session_id(request, body)
         assert session_id is not None
-        status = await self._host.close(name, session_id)
+        with _cookie_on_errors(name, session_id):
+            status = await self._host.close(name, session_id)
         return _session_json({"session_id": session_id, "status": status}, name, session_id)
 
     async def environments(self, request: Request, name: str) -> Response:
@@ -133,8 +137,9 @@ class Api:
 
     async def ready(self, request: Request, name: str) -> Response:
         """Answer 200 while new sessions are taken: 503 while stopping, or with nothing to serve."""
-        degraded = sorted(name for name, mount in self._host.mounts.items() if mount.degraded)
-        failed = sorted(r.name for r in self._host.records if r.status == "failed")
+        # numbers: it needs no key, and the names are for those who have one
+        degraded = sum(mount.degraded for mount in self._host.mounts.values())
+        failed = sum(record.status == "failed" for record in self._host.records)
         if self._host.stopping:
             status = "stopping"
         elif not self._host.mounts:
@@ -167,21 +172,32 @@ def _session_id(request: Request, body: JSONObject, *, optional: bool = False) -
     named = body.get("session_id")
     if named is not None:
         if not isinstance(named, str) or not named:
-            raise InvalidField(f"'session_id' must be a string, not {json_type(named)}.")
+            kind = "an empty one" if named == "" else json_type(named)
+            raise InvalidField(f"'session_id' must be a string, not {kind}.")
         return named
     # not request.cookies: it takes the last of several, and clients send the old one last
-    cookies: SimpleCookie = SimpleCookie()
-    try:
-        cookies.load(request.headers.get("cookie", ""))
-    except CookieError:
-        cookies.clear()
-    if COOKIE in cookies and cookies[COOKIE].value:
-        return cookies[COOKIE].value
+    for cookie in "; ".join(request.headers.getlist("cookie")).split(";"):
+        key, _, value = cookie.strip().partition("=")
+        if key == COOKIE and value:
+            return value.strip('"')
     if optional:
         return None
     raise InvalidField(
         "Name the session: send seed_session's cookie back, or its 'session_id' in the body."
     )
+
+
+@contextmanager
+def _cookie_on_errors(environment: str, session_id: str | None) -> Generator[None]:
+    """Set the cookie on an error, too: clients go on with the cookies of the last answer."""
+    try:
+        yield
+    except SessionLost:
+        raise  # it belongs to no session, and its id is whatever was sent
+    except RequestError as exc:
+        if session_id is not None and SESSION_ID.fullmatch(session_id):
+            exc.headers["set-cookie"] = _cookie(environment, session_id)
+        raise
 
 
 def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
@@ -240,7 +256,9 @@ def _when(seconds: float | None) -> str | None:
 
 
 def _json(body: Any, status: int = 200) -> Response:
-    return Response(pydantic_core.to_json(body), status, media_type="application/json")
+    # a state may hold an infinity, where its model says how it is written
+    content = pydantic_core.to_json(body, inf_nan_mode="strings")
+    return Response(content, status, media_type="application/json")
 
 
 def _session_json(body: JSONObject, environment: str, session_id: str) -> Response:
@@ -250,7 +268,9 @@ def _session_json(body: JSONObject, environment: str, session_id: str) -> Respon
 def _session_response(body: bytes, environment: str, session_id: str | None) -> Response:
     response = Response(body, media_type="application/json")
     if session_id is not None:
-        response.headers["set-cookie"] = (
-            f"{COOKIE}={session_id}; Path=/envs/{environment}; HttpOnly; SameSite=Lax"
-        )
+        response.headers["set-cookie"] = _cookie(environment, session_id)
     return response
+
+
+def _cookie(environment: str, session_id: str) -> str:
+    return f"{COOKIE}={session_id}; Path=/envs/{environment}; HttpOnly; SameSite=Lax"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mcp.server.transport_security import TransportSecuritySettings
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 import gymhost
 from gymhost.errors import MethodNotAllowed, NotFound, PluginLoadError
-from gymhost.host import Host
+from gymhost.host import Host, task_group
 from gymhost.http.api import Api, Handler
 from gymhost.http.auth import Guard
 from gymhost.http.mcp import McpEndpoint
@@ -121,23 +121,22 @@ class EnvironmentRoutes:
         self._guard = guard
         self._security = security
         self._endpoints: dict[str, McpEndpoint] = {}
-        self._table: dict[str, tuple[str, Handler]] = {
-            "": ("GET", api.environment),
-            "seed_session": ("POST", api.seed_session),
-            "verify": ("POST", api.verify),
-            "close_session": ("POST", api.close_session),
+        self._table: dict[str, tuple[tuple[str, ...], Handler]] = {
+            "": (("GET", "HEAD"), api.environment),
+            "seed_session": (("POST",), api.seed_session),
+            "verify": (("POST",), api.verify),
+            "close_session": (("POST",), api.close_session),
         }
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Serve the agent plane of what the host has started."""
-        async with AsyncExitStack() as stack:
+        async with task_group() as tasks:
             for name, mount in self._host.mounts.items():
-                endpoint = McpEndpoint(self._host, mount, self._security)
-                await stack.enter_async_context(endpoint.run())
-                self._endpoints[name] = endpoint
+                self._endpoints[name] = McpEndpoint(self._host, mount, tasks, self._security)
             yield
             self._endpoints.clear()
+            tasks.cancel_scope.cancel()
 
     def close_streams(self) -> None:
         """End every stream that a client holds open."""
@@ -157,8 +156,8 @@ class EnvironmentRoutes:
         mount = self._host.mount(name)
         if rest not in self._table:
             raise NotFound(f"{mount.name!r} has no page {rest!r}.")
-        method, handler = self._table[rest]
-        if scope["method"] != method and (scope["method"], method) != ("HEAD", "GET"):
-            raise MethodNotAllowed(method)
+        methods, handler = self._table[rest]
+        if scope["method"] not in methods:
+            raise MethodNotAllowed(", ".join(methods))
         response = await handler(Request(scope, receive), name)
         await response(scope, receive, send)

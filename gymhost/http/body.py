@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -50,15 +51,18 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 def parse_json(raw: bytes) -> Any:
     """Parse JSON; a lone surrogate, as a cut-off emoji leaves it, is read as U+FFFD.
 
-    Raises: ValueError: it is not JSON.
+    Raises: ValueError: it is not JSON, or has a number that no float holds.
     """
     try:
-        return pydantic_core.from_json(raw, allow_inf_nan=False)
+        value = pydantic_core.from_json(raw, allow_inf_nan=False)
     except ValueError:
         repaired = _SURROGATES.sub(_repair, raw)
         if repaired == raw:
             raise
-        return pydantic_core.from_json(repaired, allow_inf_nan=False)
+        value = pydantic_core.from_json(repaired, allow_inf_nan=False)
+    if _HUGE.search(raw):  # or a text that looks like it
+        _refuse_infinity(value)
+    return value
 
 
 def parse_object(raw: bytes) -> JSONObject:
@@ -87,3 +91,15 @@ _SURROGATES = re.compile(
 
 def _repair(match: re.Match[bytes]) -> bytes:
     return rb"\ufffd" if match[2] is not None else match[0]
+
+
+# 1e400 is JSON, and would become an infinity, which is not: the parser lets it pass.
+_HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{300}")
+
+
+def _refuse_infinity(value: Any) -> None:
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError("a number is too large")
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_infinity(item)

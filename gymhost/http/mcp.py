@@ -8,12 +8,13 @@ them. 2026-07-28 requests, and versions nobody knows, go to the SDK's session ma
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import pydantic_core
+from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -37,12 +38,13 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gymhost.errors import BodyTooLarge, RequestError
 from gymhost.host import Host
 from gymhost.http.body import parse_json, read_body
 from gymhost.mount import Mount
+from gymhost.stores.base import ENDED
 
 __all__ = ["TOKEN_HEADER", "McpEndpoint"]
 
@@ -58,10 +60,17 @@ class McpEndpoint:
     """An ASGI application that serves one environment's tools to agents."""
 
     def __init__(
-        self, host: Host, mount: Mount, security: TransportSecuritySettings | None = None
+        self,
+        host: Host,
+        mount: Mount,
+        tasks: TaskGroup,
+        security: TransportSecuritySettings | None = None,
     ) -> None:
-        """`security` turns on the SDK's checks of Host and Origin, which are off: the token is
-        what protects, and agents come by any name."""
+        """`tasks` live as long as the endpoint is served.
+
+        `security` turns on the SDK's checks of Host and Origin, which are off: the token is what
+        protects, and agents come by any name.
+        """
         self._host = host
         self._mount = mount
         self._limit = mount.limits.mcp_body_bytes
@@ -80,19 +89,15 @@ class McpEndpoint:
         # The SDK's OpenTelemetry spans: nothing here exports them.
         self._server.middleware.clear()
         self._security = TransportSecurityMiddleware(security)
+        self._tasks = tasks
+        self._starting = anyio.Lock()
+        self._manager_runs = False
         self._manager = StreamableHTTPSessionManager(
             app=self._server,
             json_response=True,
             stateless=True,
-            security_settings=security,
-            max_request_body_size=self._limit,
+            max_request_body_size=sys.maxsize,  # what comes there has been measured
         )
-
-    @asynccontextmanager
-    async def run(self) -> AsyncGenerator[None]:
-        """Serve for as long as the block runs. Once."""
-        async with self._manager.run():
-            yield
 
     def close_streams(self) -> None:
         """End the streams that clients hold open to listen."""
@@ -101,10 +106,6 @@ class McpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             await _send(send, 405, b"", [(b"allow", b"POST")])
-            return
-        version = _header(scope, VERSION_HEADER)
-        if version is not None and version not in VERSIONS:
-            await self._manager.handle_request(scope, receive, send)
             return
         request = Request(scope, receive)
         refusal = await self._security.validate_request(request, is_post=True)
@@ -117,24 +118,49 @@ class McpEndpoint:
             )
             return
         try:
-            raw = await read_body(scope, receive, self._limit)
+            message = parse_json(await read_body(scope, receive, self._limit))
         except BodyTooLarge as exc:
             await _send_error(send, 413, None, INVALID_REQUEST, str(exc))
             return
-        await self._answer(request, raw, version or DEFAULT_NEGOTIATED_VERSION, send)
-
-    async def _answer(self, request: Request, raw: bytes, version: str, send: Send) -> None:
-        try:
-            message = parse_json(raw)
         except ValueError:
             await _send_error(send, 400, None, PARSE_ERROR, "Parse error")
             return
+        version = _header(scope, VERSION_HEADER)
+        if version is None or version in VERSIONS:
+            await self._answer(request, message, version or DEFAULT_NEGOTIATED_VERSION, send)
+            return
+        # written anew: the SDK's own parser takes NaN and lone surrogates, which no record takes
+        replayed = _Replay(pydantic_core.to_json(message), receive)
+        if not self._manager_runs:
+            await self._start_manager()
+        await self._manager.handle_request(scope, replayed, send)
+
+    async def _start_manager(self) -> None:
+        """Start the SDK's session manager, at the first request that needs it.
+
+        In a task of its own: it holds a task group, and those of a thousand environments, nested
+        in one another, are more than asyncio can cancel (RecursionError).
+        """
+        with anyio.CancelScope(shield=True):  # it can be started once
+            async with self._starting:
+                if not self._manager_runs:
+                    await self._tasks.start(self._run_manager)
+                    self._manager_runs = True
+
+    async def _run_manager(self, *, task_status: TaskStatus[None]) -> None:
+        async with self._manager.run():
+            task_status.started()
+            await anyio.sleep_forever()
+
+    async def _answer(self, request: Request, message: Any, version: str, send: Send) -> None:
         match message:
             case {"jsonrpc": "2.0", "method": str(), "id": str() | int() as request_id} if (
                 not isinstance(request_id, bool) and _params_fit(message)
             ):
                 await self._serve(request, message, request_id, version, send)
-            case {"jsonrpc": "2.0", "method": str()} if "id" not in message:
+            case {"jsonrpc": "2.0", "method": str()} if "id" not in message and _params_fit(
+                message
+            ):
                 await _send(send, 202, b"", [])  # a notification: nothing here acts on one
             case {"jsonrpc": "2.0", "id": str() | int(), "result": dict()} | {
                 "jsonrpc": "2.0",
@@ -223,7 +249,7 @@ class McpEndpoint:
         """Hold a stream open. Nothing is ever sent on it: an environment's tools do not change."""
         token = _token(context)
         row = await self._host.registry.peek(token) if token else None
-        if row is None or row.environment != self._mount.name:
+        if row is None or row.environment != self._mount.name or row.status in ENDED:
             raise MCPError(INVALID_REQUEST, f"Listening needs the {TOKEN_HEADER} header")
         if self._host.stopping:
             raise MCPError(INTERNAL_ERROR, "The server is stopping")
@@ -232,6 +258,20 @@ class McpEndpoint:
     def _input_schema(self, name: str) -> Mapping[str, Any] | None:
         tool = self._mount.tools.get(name)
         return None if tool is None else tool.input_schema
+
+
+class _Replay:
+    """Receives a body that was read already, then what comes after it."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        body, self._body = self._body, None
+        if body is None:
+            return await self._receive()
+        return {"type": "http.request", "body": body, "more_body": False}
 
 
 class _Gone:

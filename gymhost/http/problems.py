@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 import pydantic_core
@@ -9,10 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gymhost.errors import RequestError
+from gymhost.errors import RequestError, StoreError
 from gymhost.http.body import ClientGone
 
 __all__ = ["EXCEPTION_HANDLERS", "problem"]
+
+logger = logging.getLogger("gymhost.http")
 
 
 def problem(error: RequestError) -> Response:
@@ -36,6 +39,12 @@ def problem(error: RequestError) -> Response:
 
 async def _request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
+    if isinstance(error, StoreError):
+        # a store's own words may name its file or its server
+        logger.error("the session store failed", exc_info=error)
+        told = StoreError("The session store failed. The log has the cause. Try again.")
+        told.headers = error.headers
+        return problem(told)
     return problem(error)
 
 

@@ -10,13 +10,19 @@ from gymhost.http.problems import problem
 
 __all__ = ["InFlight", "InFlightMiddleware"]
 
+# What a cancelled request gets to record what it has done.
+CANCEL_SECONDS = 2.0
+# How long the rest of a body is taken that was answered before it had come.
+LINGER_SECONDS = 10.0
+
 
 class InFlight:
     """What the server waits for when it stops."""
 
     def __init__(self) -> None:
         self._scopes: set[anyio.CancelScope] = set()
-        self._none: anyio.Event | None = None
+        self._none = anyio.Event()
+        self._hurried = anyio.Event()
 
     @property
     def count(self) -> int:
@@ -30,19 +36,36 @@ class InFlight:
     def end(self, scope: anyio.CancelScope) -> None:
         """Forget a request."""
         self._scopes.discard(scope)
-        if not self._scopes and self._none is not None:
+        if not self._scopes:
             self._none.set()
 
     async def drain(self, grace: float) -> int:
         """Wait up to `grace` seconds for the requests to end, cancel the rest, and count those."""
-        if self._scopes:
-            self._none = anyio.Event()
-            with anyio.move_on_after(grace):
-                await self._none.wait()
+        async with anyio.create_task_group() as tasks:
+            tasks.cancel_scope.deadline = anyio.current_time() + grace
+            tasks.start_soon(self._cancel_when_hurried, tasks.cancel_scope)
+            await self._wait_for_none()
+            tasks.cancel_scope.cancel()
         left = list(self._scopes)
         for scope in left:
             scope.cancel()
+        with anyio.move_on_after(CANCEL_SECONDS):
+            await self._wait_for_none()
         return len(left)
+
+    def hurry(self) -> None:
+        """End the grace."""
+        self._hurried.set()
+
+    async def _cancel_when_hurried(self, scope: anyio.CancelScope) -> None:
+        await self._hurried.wait()
+        scope.cancel()
+
+    async def _wait_for_none(self) -> None:
+        if self._scopes:
+            if self._none.is_set():
+                self._none = anyio.Event()
+            await self._none.wait()
 
 
 class InFlightMiddleware:
@@ -53,6 +76,9 @@ class InFlightMiddleware:
         self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # 403: nothing here speaks it
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -65,15 +91,23 @@ class InFlightMiddleware:
                 self._in_flight.end(cancel_scope)
         if cancel_scope.cancelled_caught and not exchange.started:
             await problem(OverCapacity("The server is stopping."))(scope, receive, exchange.send)
+        await exchange.finish()
 
 
 class _Exchange:
-    """One request's `receive` and `send`."""
+    """One request's `receive` and `send`, which keep an early answer from ending too early.
+
+    hypercorn closes the connection when an answer ends before its body has come. What is still
+    on its way then makes the kernel reset the connection, and the client may never read the
+    answer; and over HTTP/2, hypercorn fails over it. The app queue is the other trap: it holds
+    ten pieces of a body, and ending an answer waits for room in it, for ever if nobody reads.
+    """
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._body_ended = False
+        self._end_held = False
         self.started = False
 
     async def receive(self) -> Message:
@@ -84,14 +118,21 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         self.started = True
-        if self._body_ended or message.get("more_body") or "body" not in message:
-            await self._send(message)
+        ends = message["type"] == "http.response.body" and not message.get("more_body")
+        if ends and not self._body_ended:
+            self._end_held = True
+            message = {**message, "more_body": True}
+        await self._send(message)
+
+    async def finish(self) -> None:
+        """End an answer that is held, when its body has come, or has had its time."""
+        if not self._end_held:
             return
-        # hypercorn holds ten pieces of a body, and waits for room with the connection's own task:
-        # an answer that ends before its body has come would wait for ever
+        with anyio.move_on_after(LINGER_SECONDS):
+            await self._discard()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._discard)
-            await self._send(message)
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             tasks.cancel_scope.cancel()
 
     async def _discard(self) -> None:

@@ -162,10 +162,10 @@ class SessionStore(Protocol):
     async def claim_expired(
         self, now: float, *, unused: float, idle: float, total: float, environment: str
     ) -> list[SessionRow]:
-        """Mark as expired, and return, the open sessions nobody holds that are past their time.
+        """Mark as expired, and return, the living sessions nobody holds that are past their time.
 
         `unused`, `idle` and `total` are seconds since the creation, the last use, the creation.
-        One process gets each session.
+        One process gets each session, under a new epoch: a holder that stalled is fenced out.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -41,7 +41,10 @@ class MemoryStore:
         self._entries: dict[str, _Entry] = {}
         self._tokens: dict[bytes, str] = {}
         self._keys: dict[tuple[str, str], str] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, _Entry] = OrderedDict()
+        # by environment: each is maintained by itself, and there may be a thousand
+        self._living_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
+        self._ended_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
         self._counts: Counter[tuple[str, Status]] = Counter()
         self._keep_ended = keep_ended
         self._serial = 0
@@ -66,7 +69,8 @@ class MemoryStore:
             epoch=0,
         )
         self._serial += 1
-        self._entries[new.session_id] = _Entry(row, self._serial, [new.token_hash])
+        entry = _Entry(row, self._serial, [new.token_hash])
+        self._entries[new.session_id] = self._living_in[row.environment][new.session_id] = entry
         self._tokens[new.token_hash] = new.session_id
         self._counts[row.environment, row.status] += 1
         if new.key is not None:
@@ -157,12 +161,11 @@ class MemoryStore:
         self, now: float, *, unused: float, idle: float, total: float, environment: str
     ) -> list[SessionRow]:
         claimed = []
-        for entry in list(self._entries.values()):
+        for entry in list(self._living_in[environment].values()):
             row = entry.row
-            if row.environment != environment or row.status in ENDED or entry.lease_until > now:
-                continue
             since = row.created_at + unused if row.used_at is None else row.used_at + idle
-            if min(since, row.created_at + total) <= now:
+            if entry.lease_until <= now and min(since, row.created_at + total) <= now:
+                entry.row = replace(row, epoch=row.epoch + 1)
                 self._set_status(entry, "expired", now)
                 claimed.append(entry.row)
         return claimed
@@ -191,12 +194,11 @@ class MemoryStore:
         return {key: number for key, number in self._counts.items() if number}
 
     async def prune(self, ended_before: float, *, environment: str | None = None) -> int:
+        ended = self._ended if environment is None else self._ended_in[environment]
         old = [
             session_id
-            for session_id in self._ended
-            if (row := self._entries[session_id].row).ended_at is not None
-            and row.ended_at < ended_before
-            and environment in (None, row.environment)
+            for session_id, entry in ended.items()
+            if entry.row.ended_at is not None and entry.row.ended_at < ended_before
         ]
         for session_id in old:
             self._forget(session_id)
@@ -219,16 +221,21 @@ class MemoryStore:
         entry.row = replace(row, status=status, ended_at=now if ended else None)
         if not ended:
             self._ended.pop(row.session_id, None)
+            self._ended_in[row.environment].pop(row.session_id, None)
+            self._living_in[row.environment][row.session_id] = entry
             return
-        if row.key is not None:
-            self._keys.pop((row.environment, row.key), None)
-        self._ended[row.session_id] = None
+        key = (row.environment, row.key or "")
+        if self._keys.get(key) == row.session_id:  # not another session's, begun since
+            del self._keys[key]
+        self._living_in[row.environment].pop(row.session_id, None)
+        self._ended[row.session_id] = self._ended_in[row.environment][row.session_id] = entry
         while len(self._ended) > self._keep_ended:
             self._forget(next(iter(self._ended)))
 
     def _forget(self, session_id: str) -> None:
         entry = self._entries.pop(session_id)
-        del self._ended[session_id]
-        self._counts[entry.row.environment, entry.row.status] -= 1
+        row = entry.row
+        del self._ended[session_id], self._ended_in[row.environment][session_id]
+        self._counts[row.environment, row.status] -= 1
         for token_hash in entry.tokens:
             self._tokens.pop(token_hash, None)

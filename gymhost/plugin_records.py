@@ -1,0 +1,65 @@
+"""What became of each plugin: up, blocked, or failed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gymhost.errors import PluginLoadError
+
+__all__ = ["PluginRecord", "check_all_up", "describe"]
+
+
+@dataclass(slots=True)
+class PluginRecord:
+    """What became of one plugin, or of one mounted environment."""
+
+    name: str
+    kind: Literal["environment", "extension", "unknown"]
+    status: Literal["up", "failed", "blocked"]
+    distribution: str | None = None
+    version: str | None = None
+    error: BaseException | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it failed, in one line, the cause included."""
+        return None if self.error is None else describe(self.error)
+
+
+def check_all_up(records: Sequence[PluginRecord]) -> None:
+    """Refuse to go on where something failed.
+
+    Raises: PluginLoadError: all of what failed, a line each.
+    """
+    failed = [record for record in records if record.status == "failed"]
+    if failed:
+        lines = "".join(f"\n  {record.name}: {record.reason}" for record in failed)
+        raise PluginLoadError(f"not everything can be served:{lines}") from failed[0].error
+
+
+def describe(error: BaseException) -> str:
+    """Return an error and its causes in one line."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        text = _describe_one(current)
+        if not parts or text not in parts[-1]:
+            parts.append(text)
+        current = current.__cause__
+    return ": ".join(" ".join(part.split()) for part in parts)
+
+
+def _describe_one(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(describe(part) for part in error.exceptions)
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an author's __str__ must not hide what is wrong
+        text = ""
+    if isinstance(error, PluginLoadError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,102 @@
+"""`gymhost list`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.distributions import install, variables
+from tests.e2e.servers import GYMHOST
+
+TWO_TOOLS = """
+from gymhost import Environment, hookimpl, tool
+
+class Two(Environment):
+    @tool
+    def one(self) -> str: ...
+
+    @tool
+    def other(self) -> str: ...
+
+    async def startup(self):
+        raise AssertionError("listing starts nothing")
+
+    async def verify(self, session, trajectory):
+        return 0.0
+
+class Quiet:
+    @hookimpl(wrapper=True)
+    def verify(self):
+        return (yield)
+"""
+BROKEN = "def load():\n    import no_such_module\n\nload()"
+
+
+def test_what_is_installed_is_listed_and_nothing_is_started(run: Run, site: Path) -> None:
+    points = {"two": "Two", "quiet": "Quiet"}
+    install(site, "gym-two", TWO_TOOLS, points, version="2.1")
+    ran = run("list")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.rows[0] == ["NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"]
+    assert ["two", "environment", "up", "gym-two 2.1", "one, other"] in ran.rows
+    assert ["quiet", "extension", "up", "gym-two 2.1", ""] in ran.rows
+    assert any(row[0] == "weather" and row[4] == "get_weather" for row in ran.rows)
+
+
+def test_what_fails_is_listed_with_its_reason(run: Run, site: Path) -> None:
+    install(site, "gym-broken", BROKEN, {"broken": "Broken"})
+    ran = run("list")
+    assert (ran.code, ran.err) == (1, "")
+    (row,) = [row for row in ran.rows if row[0] == "broken"]
+    assert row[2:4] == ["failed", "gym-broken 1.0"]
+    assert "No module named 'no_such_module'" in row[4]
+    assert "Traceback" not in ran.out
+    assert any(row[0] == "weather" and row[2] == "up" for row in ran.rows)
+
+
+@pytest.mark.parametrize("option", ["--verbose", "-v"])
+def test_verbose_shows_where_it_failed(run: Run, site: Path, option: str) -> None:
+    install(site, "gym-broken", BROKEN, {"broken": "Broken"})
+    ran = run("list", option)
+    assert ran.code == 1
+    assert "\nbroken:\nTraceback " in ran.out
+    assert "in load\n    import no_such_module\n" in ran.out
+
+
+def test_an_empty_installation_says_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [])  # where distributions are looked for
+    ran = run("list")
+    assert ran.code == 0
+    assert ran.out == "No plugins are installed. Try: pip install gym-env-weather\n"
+
+
+def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
+    # what looks like rich's markup stays as it is
+    source = "raise ImportError('needs [bold]extra[/bold] \\\\[x]')"
+    install(tmp_path, "gym-broken", source, {"broken": "Broken"})
+    ours, theirs = pty.openpty()
+    environment = variables(tmp_path, TERM="xterm", COLUMNS="250")
+    ran = subprocess.run([GYMHOST, "list"], env=environment, stdout=theirs, timeout=30, check=False)
+    os.close(theirs)
+    printed = b""
+    try:
+        while piece := os.read(ours, 65536):
+            printed += piece
+    except OSError:  # how a terminal says that its other side has gone
+        pass
+    os.close(ours)
+    assert ran.returncode == 1
+    text = printed.decode()
+    assert "\t" not in text
+    assert "\x1b[1m" in text  # bold: the head
+    lines = [line.rstrip() for line in text.splitlines()]
+    (weather,) = [line for line in lines if line.startswith("weather")]
+    assert weather.split() == [
+        *("weather", "environment", "up", "gym-env-weather", "0.1.0", "get_weather")
+    ]
+    assert "needs [bold]extra[/bold] \\[x]" in text

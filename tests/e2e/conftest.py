@@ -1,0 +1,44 @@
+"""Fixtures for tests with processes and sockets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.gates import Gate, open_gate
+from tests.e2e.servers import BACKENDS, Server, Servers
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """What the server runs on; the test itself needs no event loop."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    """A folder with `worlds/gated.py` installed, and the servers that see it."""
+    started = Servers(tmp_path)
+    started.install_gated()
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """One server for all tests of a module, which leave it as it was."""
+    started = Servers(tmp_path_factory.mktemp("server"))
+    started.install_gated()
+    try:
+        yield started.start("--backend", request.param)
+    finally:
+        started.end()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    with open_gate() as opened:
+        yield opened

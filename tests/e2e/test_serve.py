@@ -1,0 +1,208 @@
+"""`gymhost serve`: what it says, where it listens, whom it lets in, when it does not start."""
+
+from __future__ import annotations
+
+import re
+import socket
+import stat
+import subprocess
+
+import httpx2
+import pytest
+
+from tests.distributions import install, variables
+from tests.e2e.servers import GYMHOST, Server, Servers, seed
+
+BROKEN = "import no_such_module"
+UNSTARTABLE = """
+from gymhost import Environment
+
+class Unstartable(Environment):
+    async def startup(self):
+        raise RuntimeError("no database")
+
+    async def verify(self, session, trajectory):
+        return 0.0
+"""
+
+
+def install_failing(servers: Servers) -> None:
+    """Install a plugin that can't be imported, and one that can't start."""
+    install(servers.folder, "gym-broken", BROKEN, {"broken": "Broken"}, version="0.3")
+    install(servers.folder, "unstartable", UNSTARTABLE, {"unstartable": "Unstartable"})
+
+
+def run(servers: Servers, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself."""
+    return subprocess.run(
+        [GYMHOST, *arguments],
+        env=variables(servers.folder, GATED_LOG=str(servers.state_log), **more),
+        cwd=servers.folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_it_says_what_is_up_where_and_what_failed_and_why(servers: Servers, backend: str) -> None:
+    install_failing(servers)
+    server = servers.start("--backend", backend)
+    first, *rest = server.lines
+    assert re.fullmatch(rf"gymhost \S+ on {server.url} \({backend}\)", first)
+    assert rest[0].split() == ["gated", f"{server.url}/envs/gated", "(gated", "1.0)"]
+    assert rest[1].split()[:2] == ["weather", f"{server.url}/envs/weather"]
+    assert rest[2] == "not served:"
+    assert rest[3].startswith("  broken (gym-broken 0.3): ")
+    assert "No module named 'no_such_module'" in rest[3]
+    assert rest[4].startswith("  unstartable (unstartable 1.0): ")
+    assert "no database" in rest[4]
+    with server.client() as http:
+        listed = http.get("/envs").json()
+        assert [each["name"] for each in listed["environments"]] == ["gated", "weather"]
+        assert [each["name"] for each in listed["failed"]] == ["broken", "unstartable"]
+        seed(http)
+        assert http.post("/envs/unstartable/seed_session").status_code == 503
+    assert server.stop() == 0
+
+
+def test_a_strict_server_does_not_start_and_lists_all_failures(
+    servers: Servers, backend: str
+) -> None:
+    install_failing(servers)
+    ran = run(servers, "serve", "--port", "0", "--backend", backend, "--strict")
+    assert ran.returncode == 1
+    assert ran.stdout == ""
+    last = ran.stderr[ran.stderr.index("gymhost: not everything can be served:") :]
+    assert len(last.splitlines()) == 3
+    assert "  broken: " in last
+    assert "No module named 'no_such_module'" in last
+    assert "  unstartable: " in last
+    assert "no database" in last
+    assert servers.life == ["startup", "shutdown"]  # what had started was stopped
+
+
+def test_a_strict_server_starts_where_nothing_fails(servers: Servers, backend: str) -> None:
+    assert servers.start("--backend", backend, "--strict").stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "x" * 80], "is no address of this machine"),
+        (["--host", "192.0.2.1"], "can't be taken: Cannot assign requested address. Try --host"),
+        (["--host", "0.0.0.0", "--no-key"], "--no-key serves this machine alone"),
+    ],
+)
+def test_what_can_not_be_served_is_said_in_one_line(
+    servers: Servers, arguments: list[str], said: str
+) -> None:
+    ran = run(servers, "serve", "--port", "0", *arguments)
+    assert ran.returncode == 1
+    assert ran.stdout == ""
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("gymhost: ")
+    assert said in line
+
+
+def test_a_port_in_use_is_one_clear_line(servers: Servers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = run(servers, "serve", "--port", port)
+    assert ran.returncode == 1
+    assert ran.stdout == ""
+    assert ran.stderr == (
+        f"gymhost: port {port} on 127.0.0.1 can't be taken: Address already in use. "
+        "Try another one: --port 0 takes any that is free.\n"
+    )
+    assert servers.life == []
+
+
+def test_of_two_servers_started_at_once_on_a_port_one_serves(servers: Servers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    command = (GYMHOST, "serve", "--port", port)
+    spawned = [servers.spawn(command=command) for _ in range(2)]
+    lines = [(process.stdout or [""]).readline() for process, _ in spawned]
+    codes = [
+        process.wait(20) if not line else None
+        for line, (process, _) in zip(lines, spawned, strict=True)
+    ]
+    assert sorted(codes, key=str) == [1, None]
+    serving, _ = spawned[codes.index(None)]
+    assert httpx2.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    serving.terminate()
+    assert serving.wait(20) == 0
+    _, log = spawned[codes.index(1)]
+    assert "Address already in use" in log.read_text()
+
+
+def test_a_server_whose_output_nobody_reads_goes_on(servers: Servers) -> None:
+    process, _ = servers.spawn()
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[3]
+    process.stdout.close()
+    assert httpx2.get(f"{address}/healthz").status_code == 200
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_the_key_is_minted_once_and_kept_for_this_user_alone(servers: Servers) -> None:
+    first, second = servers.start(), servers.start()
+    assert first.key is not None
+    assert len(first.key) >= 40
+    assert second.key == first.key
+    file = servers.folder / "state" / "gymhost" / "control-key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in file.parent.iterdir()] == ["control-key"]
+    ran = run(servers, "key")
+    assert (ran.returncode, ran.stdout) == (0, f"{first.key}\n")
+    with first.client() as http, second.client() as other:
+        assert http.get("/envs").status_code == other.get("/envs").status_code == 200
+    assert httpx2.get(f"{first.url}/envs").status_code == 401
+
+
+def test_servers_that_mint_at_the_same_instant_agree(servers: Servers) -> None:
+    spawned = [servers.spawn() for _ in range(2)]
+    first, second = [Server(*each) for each in spawned]
+    assert first.key == second.key == run(servers, "key").stdout.strip()
+
+
+def test_a_configured_key_wins_and_is_not_printed(servers: Servers) -> None:
+    server = servers.start(GYMHOST_API_KEY="my-own-key")
+    assert "control key: the one in GYMHOST_API_KEY" in server.lines
+    assert "my-own-key" not in "\n".join(server.lines) + server.log
+    assert not (servers.folder / "state").exists()
+    own = {"authorization": "Bearer my-own-key"}
+    assert httpx2.get(f"{server.url}/envs", headers=own).status_code == 200
+    assert httpx2.get(f"{server.url}/envs").status_code == 401
+    assert run(servers, "key", GYMHOST_API_KEY="my-own-key").stdout == "my-own-key\n"
+
+
+def test_without_a_key_only_this_machine_is_served(servers: Servers) -> None:
+    server = servers.start("--no-key")
+    (said,) = [line for line in server.lines if line.startswith("no control key: ")]
+    assert "every user and program of this machine" in said
+    assert not (servers.folder / "state").exists()
+    port = server.port
+    with httpx2.Client(base_url=server.url) as http:
+        for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "LocalHost"):
+            assert http.get("/envs", headers={"host": host}).status_code == 200, host
+        # DNS rebinding: a page's own name, which resolves to this machine
+        for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.", "", "[::1"):
+            assert http.get("/envs", headers={"host": host}).status_code == 403, host
+        for origin in ("http://evil.example", f"http://localhost.evil.example:{port}", "null"):
+            answer = http.post("/envs/gated/seed_session", headers={"origin": origin})
+            assert answer.status_code == 403, origin
+        answer = http.get("/envs", headers={"origin": f"http://localhost:{port}"})
+        assert answer.status_code == 200
+
+
+def test_an_installation_without_environments_says_what_to_do(servers: Servers) -> None:
+    hide = "import importlib.metadata as m\nm.entry_points = lambda **_: ()\n"
+    (servers.folder / "sitecustomize.py").write_text(hide)
+    server = servers.start()
+    assert "  no environments: try `pip install gym-env-weather`, then `gymhost list`" in (
+        server.lines
+    )
+    assert httpx2.get(f"{server.url}/readyz").status_code == 503

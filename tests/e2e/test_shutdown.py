@@ -1,0 +1,165 @@
+"""How a server stops: what runs is drained or cancelled, hooks run, and the process ends with 0."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.distributions import install
+from tests.e2e.gates import Gate
+from tests.e2e.raw import connect, head, request
+from tests.e2e.servers import Server, Servers, call_tool, seed, verify
+from tests.http.wire import MODERN, call
+
+QUICK = """
+from gated import Gated, note
+
+class Quick(Gated):
+    async def startup(self):
+        note("quick is up")
+
+    async def shutdown(self):
+        note("quick is down")
+"""
+
+
+def messages(server: Server) -> list[str]:
+    """What was logged, without times and levels."""
+    return [line.split(": ", 1)[1] for line in server.log.splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_closes_sessions_and_shuts_environments_down(
+    servers: Servers, backend: str, number: int
+) -> None:
+    server = servers.start("--backend", backend)
+    with server.client() as http:
+        seed(http)
+        scored, _ = seed(http)
+        verify(http, scored)
+    assert server.stop(number) == 0
+    assert servers.life == [
+        "startup",
+        "verified after 0 calls",
+        "close: verified",
+        "close: shutdown",
+        "shutdown",
+    ]
+    assert server.lines[-1] == "stopped"
+    (message,) = messages(server)
+    assert message.startswith("stopping: ")
+
+
+def until(ask: Callable[[], Any], status: int) -> httpx2.Response:
+    """Ask until the answer has a status, as soon as the server has taken a signal in."""
+    while (answer := ask()).status_code != status:
+        assert answer.is_success, answer.text
+    return answer
+
+
+@pytest.mark.parametrize("tool", ["hold", "block"])
+def test_a_running_call_is_drained_while_new_requests_are_refused(
+    servers: Servers, backend: str, gate: Gate, tool: str
+) -> None:
+    server = servers.start("--backend", backend, "--grace", "50")
+    with server.client() as http, server.client() as late, ThreadPoolExecutor() as threads:
+        session_id, token = seed(http)
+        _, other = seed(http)
+        calling = threads.submit(call_tool, http, token, tool, port=gate.port)
+        arrival = gate.wait()
+        server.send()
+        refused = until(lambda: late.post("/envs/gated/seed_session"), 503).json()
+        assert refused["failure_kind"] == "over_capacity"
+        assert verify(late, session_id).status_code == 503
+        assert late.get("/readyz").json()["status"] == "stopping"
+        assert call_tool(late, other, tool, port=gate.port)["isError"]
+        arrival.release()
+        assert not calling.result()["isError"]
+    assert server.wait() == 0
+    assert sorted(servers.life[1:-1]) == ["close: shutdown", "close: shutdown ok"]
+    assert messages(server) == ["stopping: 1 request running"]
+
+
+def test_a_call_longer_than_the_grace_is_cancelled_and_recorded(
+    servers: Servers, backend: str, gate: Gate
+) -> None:
+    server = servers.start("--backend", backend, "--grace", "0.5")
+    with server.client() as http, connect(server) as agent:
+        _, token = seed(http)
+        agent.sendall(request("/envs/gated/mcp", call(MODERN, "hold", token, port=gate.port)))
+        arrival = gate.wait()
+        server.send()
+        arrival.wait_gone()
+        assert agent.recv(65536).startswith(b"HTTP/1.1 503")
+        assert server.wait() == 0
+    assert servers.life[1:] == ["close: shutdown cancelled", "shutdown"]
+    assert messages(server) == ["stopping: 1 request running", "1 request cancelled"]
+
+
+def test_a_second_signal_ends_the_grace(servers: Servers, backend: str, gate: Gate) -> None:
+    server = servers.start("--backend", backend, "--grace", "600")
+    with server.client() as http, connect(server) as agent:
+        _, token = seed(http)
+        agent.sendall(request("/envs/gated/mcp", call(MODERN, "hold", token, port=gate.port)))
+        arrival = gate.wait()
+        server.send()
+        until(lambda: http.post("/envs/gated/seed_session"), 503)
+        server.send()
+        arrival.wait_gone()
+        assert server.wait() == 0
+    assert servers.life[-1] == "shutdown"
+    assert "stopping at once" in messages(server)
+
+
+def test_a_third_signal_ends_the_process_over_its_hooks(
+    servers: Servers, backend: str, gate: Gate
+) -> None:
+    hang = {"GATED_HANG": "shutdown", "GATED_PORT": str(gate.port)}
+    server = servers.start("--backend", backend, **hang)
+    server.send()
+    assert gate.wait().place == "shutdown"
+    server.send(signal.SIGINT)
+    while "stopping at once" not in server.log:
+        assert server.process.poll() is None
+    server.send()
+    assert server.wait() == 1
+
+
+def test_a_verify_whose_client_has_gone_is_finished_first(
+    servers: Servers, backend: str, gate: Gate
+) -> None:
+    server = servers.start("--backend", backend, "--grace", "50")
+    with server.client() as http:
+        session_id, _ = seed(http, verify=gate.port)
+        body = b'{"session_id": "%s"}' % session_id.encode()
+        with connect(server) as trainer:
+            length = f"content-length: {len(body)}"
+            trainer.sendall(head(server, "POST", "/envs/gated/verify", length) + body)
+            arrival = gate.wait()
+        server.send()
+        until(lambda: http.post("/envs/gated/seed_session"), 503)
+    arrival.release()
+    assert server.wait() == 0
+    assert servers.life[1:] == ["verified after 0 calls", "close: verified", "shutdown"]
+
+
+def test_a_signal_during_the_start_stops_what_has_started(
+    servers: Servers, backend: str, gate: Gate
+) -> None:
+    install(servers.folder, "quick", QUICK, {"quick": "Quick"})
+    process, log = servers.spawn("--backend", backend, GATED_STARTUP=str(gate.port))
+    arrival = gate.wait()
+    while "quick is up" not in servers.life:
+        assert process.poll() is None
+    process.terminate()
+    arrival.wait_gone()
+    assert process.wait(20) == 0
+    assert process.stdout is not None
+    assert process.stdout.read() == "stopped\n"
+    assert "Traceback" not in log.read_text()
+    assert servers.life == ["quick is up", "quick is down"]

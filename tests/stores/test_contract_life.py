@@ -1,0 +1,239 @@
+"""What every session store does with a session's life: verdict, expiry, list, prune."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import anyio
+import pytest
+
+from gymhost.errors import LeaseLost
+from gymhost.stores import SessionStore, Status
+from gymhost.stores.base import ENDED
+from tests.stores.sessions import LIVING, T0, WRITES, leased, new, row_of, verdict
+
+
+async def claim(store: SessionStore, now: float, environment: str = "env") -> list[str]:
+    """Claim what is expired after 10 s unused, 100 s idle or 1,000 s in all; return the ids."""
+    rows = await store.claim_expired(
+        now, unused=10.0, idle=100.0, total=1_000.0, environment=environment
+    )
+    assert all(row.status == "expired" and row.ended_at == now for row in rows)
+    return sorted(row.session_id for row in rows)
+
+
+# -- life and verdict ------------------------------------------------------------------------------
+
+
+async def test_a_transition_happens_from_an_allowed_status_alone(store: SessionStore) -> None:
+    lease = await leased(store)
+    assert not await store.transition(lease, ("verifying", "verify_failed"), "closed", T0 + 1)
+    assert (await row_of(store)).status == "open"
+    assert await store.transition(lease, ("open",), "verifying", T0 + 2)
+    assert not await store.transition(lease, ("open",), "closed", T0 + 3)
+    assert await store.transition(lease, ("verifying",), "verify_failed", T0 + 4)
+    assert (await row_of(store)).ended_at is None
+    assert await store.transition(lease, ("open", "verify_failed"), "closed", T0 + 5)
+    row = await row_of(store)
+    assert (row.status, row.ended_at) == ("closed", T0 + 5)
+
+
+async def test_a_session_that_lives_again_has_not_ended(store: SessionStore) -> None:
+    lease = await leased(store)
+    await store.transition(lease, ("open",), "expired", T0 + 1)
+    await store.transition(lease, ("expired",), "verifying", T0 + 2)
+    row = await row_of(store)
+    assert (row.status, row.ended_at) == ("verifying", None)
+    assert await store.prune(T0 + 1_000) == 0
+
+
+async def test_the_first_verdict_stays_and_ends_the_session(store: SessionStore) -> None:
+    lease = await leased(store)
+    first = verdict(b"one", failure_kind="timeout")
+    assert await store.record_verdict(lease, first) == first
+    assert await store.record_verdict(lease, verdict(b"two", recorded_at=T0 + 90)) == first
+    row = await row_of(store)
+    assert (row.verdict, row.status, row.ended_at) == (first, "verified", T0 + 50)
+
+
+async def test_a_transition_keeps_the_verdict(store: SessionStore) -> None:
+    lease = await leased(store)
+    await store.record_verdict(lease, verdict())
+    assert await store.transition(lease, ("verified",), "closed", T0 + 60)
+    row = await row_of(store)
+    assert (row.status, row.verdict, row.ended_at) == ("closed", verdict(), T0 + 60)
+
+
+# -- expiry ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("used_at", "too_early", "in_time"),
+    [
+        (None, T0 + 9.9, T0 + 10),  # never used
+        (T0 + 5, T0 + 104.9, T0 + 105),  # idle
+        (T0 + 999, T0 + 999.9, T0 + 1_000),  # in use, and too old
+    ],
+    ids=["unused", "idle", "total"],
+)
+async def test_a_session_expires_unused_idle_or_too_old(
+    store: SessionStore, used_at: float | None, too_early: float, in_time: float
+) -> None:
+    lease = await leased(store)
+    if used_at is not None:
+        await store.commit(lease, used_at=used_at)
+    await store.release(lease)
+    assert await claim(store, too_early) == []
+    assert (await row_of(store)).status == "open"
+    assert await claim(store, in_time) == ["s-1"]
+    row = await row_of(store)
+    assert (row.status, row.ended_at) == ("expired", in_time)
+    assert await claim(store, in_time) == []
+
+
+async def test_a_session_that_somebody_holds_does_not_expire(store: SessionStore) -> None:
+    lease = await leased(store)
+    await store.renew(lease, T0 + 20, 30.0)
+    assert await claim(store, T0 + 49) == []
+    assert await claim(store, T0 + 50) == ["s-1"]
+
+
+async def test_a_holder_that_stalled_writes_no_more_into_a_session_that_has_expired(
+    store: SessionStore,
+) -> None:
+    stalled = await leased(store)
+    assert await claim(store, T0 + 30) == ["s-1"]
+    for write in WRITES.values():
+        with pytest.raises(LeaseLost):
+            await write(store, stalled)
+    assert (await row_of(store)).status == "expired"
+    assert await store.calls("s-1") == []
+    again = await store.acquire("s-1", T0 + 30, 30.0)  # an expired one can still be verified
+    assert again is not None
+    await store.record_verdict(again, verdict())
+
+
+@pytest.mark.parametrize("status", get_args(Status))
+async def test_what_has_ended_does_not_expire(store: SessionStore, status: Status) -> None:
+    lease = await leased(store)
+    await store.transition(lease, LIVING, status, T0)
+    await store.release(lease)
+    assert await claim(store, T0 + 5_000) == ([] if status in ENDED else ["s-1"])
+
+
+async def test_an_environments_sessions_expire_alone(store: SessionStore) -> None:
+    await store.create(new("s-1"))
+    await store.create(new("s-2", environment="other"))
+    assert await claim(store, T0 + 10, "other") == ["s-2"]
+    assert (await row_of(store, "s-1")).status == "open"
+    assert await claim(store, T0 + 10, "nobody") == []
+
+
+async def test_two_who_claim_at_once_get_each_session_once(store: SessionStore) -> None:
+    for number in range(10):
+        await store.create(new(f"s-{number}"))
+    claimed: list[str] = []
+
+    async def claim_some() -> None:
+        claimed.extend(await claim(store, T0 + 10))
+
+    async with anyio.create_task_group() as claiming:
+        for _ in range(3):
+            claiming.start_soon(claim_some)
+    assert sorted(claimed) == [f"s-{number}" for number in range(10)]
+
+
+# -- list, count, prune ----------------------------------------------------------------------------
+
+
+async def ids(store: SessionStore, **options: Any) -> tuple[list[str], str | None]:
+    page = await store.list(**options)
+    return [row.session_id for row in page.rows], page.cursor
+
+
+async def test_sessions_are_listed_newest_first_in_pages(store: SessionStore) -> None:
+    for number in range(5):
+        await store.create(new(f"s-{number}"))
+    assert await ids(store) == (["s-4", "s-3", "s-2", "s-1", "s-0"], None)
+    first, cursor = await ids(store, limit=2)
+    assert first == ["s-4", "s-3"]
+    assert cursor is not None
+    for number in range(5, 8):  # new ones do not shift the pages
+        await store.create(new(f"s-{number}"))
+    second, cursor = await ids(store, limit=2, cursor=cursor)
+    assert second == ["s-2", "s-1"]
+    assert cursor is not None
+    assert await ids(store, limit=2, cursor=cursor) == (["s-0"], None)
+    assert (await ids(store, limit=8))[1] is None
+
+
+async def test_a_list_may_be_of_one_environment_or_status(store: SessionStore) -> None:
+    for number, environment in enumerate(["env", "other", "env", "other", "env"]):
+        await store.create(new(f"s-{number}", environment=environment))
+    lease = await store.acquire("s-2", T0, 30.0)
+    assert lease is not None
+    await store.transition(lease, LIVING, "closed", T0)
+    assert await ids(store, environment="env") == (["s-4", "s-2", "s-0"], None)
+    assert await ids(store, status="closed") == (["s-2"], None)
+    assert await ids(store, environment="other", status="closed") == ([], None)
+    first, cursor = await ids(store, environment="env", status="open", limit=1)
+    assert first == ["s-4"]
+    assert cursor is not None
+    assert await ids(store, environment="env", status="open", cursor=cursor) == (["s-0"], None)
+
+
+async def test_sessions_are_counted_by_environment_and_status(store: SessionStore) -> None:
+    assert dict(await store.counts()) == {}
+    await store.create(new("s-1"))
+    await store.create(new("s-2", environment="other"))
+    lease = await leased(store, "s-3")
+    assert dict(await store.counts()) == {("env", "open"): 2, ("other", "open"): 1}
+    await store.transition(lease, LIVING, "verifying", T0)
+    assert dict(await store.counts()) == {
+        ("env", "open"): 1,
+        ("env", "verifying"): 1,
+        ("other", "open"): 1,
+    }
+    await store.record_verdict(lease, verdict())
+    await store.prune(T0 + 100)
+    assert dict(await store.counts()) == {("env", "open"): 1, ("other", "open"): 1}
+
+
+async def test_what_ended_before_a_time_is_forgotten_whole(store: SessionStore) -> None:
+    for number in range(3):
+        lease = await leased(store, f"s-{number}", key=f"key-{number}")
+        await store.add_token(f"s-{number}", f"second of {number}".encode())
+        await store.commit(lease, call=b"call")
+        await store.transition(lease, LIVING, "closed", T0 + number)
+    await store.create(new("s-open"))
+    assert await store.prune(T0) == 0
+    assert await store.prune(T0 + 2) == 2
+    assert await ids(store) == (["s-open", "s-2"], None)
+    for number in range(2):
+        assert await store.get(f"s-{number}") is None
+        assert await store.find(f"token of s-{number}".encode()) is None
+        assert await store.find(f"second of {number}".encode()) is None
+        assert await store.calls(f"s-{number}") == []
+        assert (await store.create(new(f"s-{number}", key=f"key-{number}")))[1]
+        assert await store.calls(f"s-{number}") == []
+    assert await store.prune(T0 + 2) == 0
+
+
+async def test_an_environments_sessions_are_forgotten_alone(store: SessionStore) -> None:
+    for name in ("env", "other"):
+        lease = await leased(store, f"s-{name}", environment=name)
+        await store.transition(lease, LIVING, "closed", T0)
+    assert await store.prune(T0 + 1, environment="nobody") == 0
+    assert await store.prune(T0 + 1, environment="other") == 1
+    assert await ids(store) == (["s-env"], None)
+    assert await store.prune(T0 + 1) == 1
+
+
+async def test_sessions_that_end_out_of_order_are_forgotten_by_their_time(
+    store: SessionStore,
+) -> None:
+    for session_id, ended_at in (("s-1", T0 + 9), ("s-2", T0 + 1)):
+        lease = await leased(store, session_id)
+        await store.transition(lease, LIVING, "closed", ended_at)
+    assert await store.prune(T0 + 5) == 1
+    assert await ids(store) == (["s-1"], None)

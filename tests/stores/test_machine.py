@@ -1,0 +1,257 @@
+"""Any verbs in any order: the store in memory beside a plain dict that says what is right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar, get_args
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+
+from gymhost.errors import LeaseLost, StoreError
+from gymhost.stores import Lease, MemoryStore, SessionRow, Status, Verdict
+from gymhost.stores.base import ENDED
+from tests.stores.sessions import T0, new
+
+T = TypeVar("T")
+
+ENVIRONMENTS = ("env", "other")
+KEYS = st.sampled_from([None, "key"])
+STATUSES = st.sampled_from(get_args(Status))
+UNUSED, IDLE, TOTAL, LEASED = 10.0, 20.0, 60.0, 15.0
+
+
+def run(verb: Coroutine[Any, Any, T]) -> T:
+    """Run a verb that never waits: that is what makes it atomic."""
+    with pytest.raises(StopIteration) as stopped:
+        verb.send(None)
+    return stopped.value.value
+
+
+class Model:
+    """One session, as it should be."""
+
+    def __init__(self, row: SessionRow) -> None:
+        self.row = row
+        self.calls: list[bytes] = []
+        self.lease_until = 0.0
+
+    def set_status(self, status: Status, now: float) -> None:
+        ended_at = now if status in ENDED else None
+        self.row = replace(self.row, status=status, ended_at=ended_at)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Clients that know some ids and some leases, good ones and bad."""
+
+    sessions = Bundle("sessions")
+    leases = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = MemoryStore()
+        self.now = T0
+        self.models: dict[str, Model] = {}
+        self.tokens: dict[bytes, str] = {}
+        self.keys: dict[tuple[str, str], str] = {}
+        self.made = 0
+
+    def living_key(self, environment: str, key: str | None) -> str | None:
+        return self.keys.get((environment, key)) if key is not None else None
+
+    def held(self, lease: Lease) -> Model | None:
+        model = self.models.get(lease.session_id)
+        return model if model is not None and model.row.epoch == lease.epoch else None
+
+    def set_status(self, model: Model, status: Status) -> None:
+        model.set_status(status, self.now)
+        key = (model.row.environment, model.row.key or "")
+        if status in ENDED and self.keys.get(key) == model.row.session_id:
+            del self.keys[key]
+
+    @rule(seconds=st.floats(0, 30))
+    def time_goes_by(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(target=sessions, environment=st.sampled_from(ENVIRONMENTS), key=KEYS)
+    def create(self, environment: str, key: str | None) -> str:
+        self.made += 1
+        made = new(f"s-{self.made}", environment=environment, key=key, created_at=self.now)
+        row, created = run(self.store.create(made))
+        known = self.living_key(environment, key)
+        if known is not None:
+            assert (row, created) == (self.models[known].row, False)
+            return known
+        assert created
+        assert (row.session_id, row.status, row.epoch) == (made.session_id, "open", 0)
+        self.models[row.session_id] = Model(row)
+        self.tokens[made.token_hash] = row.session_id
+        if key is not None:
+            self.keys[environment, key] = row.session_id
+        return row.session_id
+
+    @rule(session_id=sessions, number=st.integers(0, 9))
+    def add_token(self, session_id: str, number: int) -> None:
+        token_hash = f"token {number} of {session_id}".encode()
+        if session_id in self.models:
+            run(self.store.add_token(session_id, token_hash))
+            self.tokens[token_hash] = session_id
+        else:
+            with pytest.raises(StoreError):
+                run(self.store.add_token(session_id, token_hash))
+
+    @rule(target=leases, session_id=sessions)
+    def acquire(self, session_id: str) -> Any:
+        lease = run(self.store.acquire(session_id, self.now, LEASED))
+        model = self.models.get(session_id)
+        if model is None or model.lease_until > self.now:
+            assert lease is None
+            return multiple()
+        assert lease is not None
+        assert lease.epoch > model.row.epoch
+        model.row = replace(model.row, epoch=lease.epoch)
+        model.lease_until = lease.expires_at
+        assert lease.expires_at == self.now + LEASED
+        return lease
+
+    @rule(lease=leases)
+    def renew(self, lease: Lease) -> None:
+        model = self.held(lease)
+        if model is None:
+            with pytest.raises(LeaseLost):
+                run(self.store.renew(lease, self.now, LEASED))
+            return
+        renewed = run(self.store.renew(lease, self.now, LEASED))
+        assert renewed == replace(lease, expires_at=self.now + LEASED)
+        model.lease_until = renewed.expires_at
+
+    @rule(lease=leases)
+    def release(self, lease: Lease) -> None:
+        run(self.store.release(lease))
+        model = self.held(lease)
+        if model is not None:
+            model.lease_until = 0.0
+
+    @rule(
+        lease=leases,
+        call=st.none() | st.binary(max_size=3),
+        state=st.none() | st.binary(max_size=3),
+        counted=st.none() | st.sampled_from(["timeout", "tool_error"]),
+        used=st.booleans(),
+    )
+    def commit(
+        self, lease: Lease, call: bytes | None, state: bytes | None, counted: Any, used: bool
+    ) -> None:
+        used_at = self.now if used else None
+        written = {"call": call, "state": state, "counted": counted, "used_at": used_at}
+        model = self.held(lease)
+        if model is None:
+            with pytest.raises(LeaseLost):
+                run(self.store.commit(lease, **written))
+            return
+        run(self.store.commit(lease, **written))
+        row = model.row
+        counts = Counter(row.counts)
+        counts.update([] if counted is None else [counted])
+        model.row = replace(
+            row,
+            state=row.state if state is None else state,
+            used_at=row.used_at if used_at is None else used_at,
+            counts=dict(counts),
+        )
+        model.calls += [] if call is None else [call]
+
+    @rule(lease=leases, allowed=st.sets(STATUSES), status=STATUSES)
+    def transition(self, lease: Lease, allowed: set[Status], status: Status) -> None:
+        model = self.held(lease)
+        if model is None:
+            with pytest.raises(LeaseLost):
+                run(self.store.transition(lease, allowed, status, self.now))
+            return
+        changes = model.row.status in allowed
+        assert run(self.store.transition(lease, allowed, status, self.now)) == changes
+        if changes:
+            self.set_status(model, status)
+
+    @rule(lease=leases, body=st.binary(max_size=2))
+    def record_verdict(self, lease: Lease, body: bytes) -> None:
+        verdict = Verdict(body, b"{}", None, self.now)
+        model = self.held(lease)
+        if model is None:
+            with pytest.raises(LeaseLost):
+                run(self.store.record_verdict(lease, verdict))
+            return
+        first = model.row.verdict or verdict
+        assert run(self.store.record_verdict(lease, verdict)) == first
+        if model.row.verdict is None:
+            model.row = replace(model.row, verdict=verdict)
+            self.set_status(model, "verified")
+
+    @rule(environment=st.sampled_from(ENVIRONMENTS))
+    def claim_expired(self, environment: str) -> None:
+        claimed = run(
+            self.store.claim_expired(
+                self.now, unused=UNUSED, idle=IDLE, total=TOTAL, environment=environment
+            )
+        )
+        for model in self.models.values():
+            row = model.row
+            ends = row.created_at + UNUSED if row.used_at is None else row.used_at + IDLE
+            over = min(ends, row.created_at + TOTAL) <= self.now
+            mine = row.environment == environment and row.status not in ENDED
+            got = next((each for each in claimed if each.session_id == row.session_id), None)
+            assert (got is not None) == (mine and over and model.lease_until <= self.now)
+            if got is not None:
+                assert got.epoch > row.epoch
+                model.row = replace(row, epoch=got.epoch)
+                self.set_status(model, "expired")
+                assert got == model.row
+
+    @rule(ago=st.floats(0, 20), environment=st.none() | st.sampled_from(ENVIRONMENTS))
+    def prune(self, ago: float, environment: str | None) -> None:
+        before = self.now - ago
+        old = {
+            session_id
+            for session_id, model in self.models.items()
+            if environment in (None, model.row.environment)
+            and model.row.ended_at is not None
+            and model.row.ended_at < before
+        }
+        assert run(self.store.prune(before, environment=environment)) == len(old)
+        self.models = {key: each for key, each in self.models.items() if key not in old}
+        self.tokens = {key: each for key, each in self.tokens.items() if each not in old}
+
+    @invariant()
+    def everything_is_as_it_should_be(self) -> None:
+        rows = [model.row for model in self.models.values()]
+        assert list(run(self.store.list()).rows) == rows[::-1]
+        assert run(self.store.counts()) == Counter((row.environment, row.status) for row in rows)
+        for session_id, model in self.models.items():
+            assert run(self.store.get(session_id)) == model.row
+            assert run(self.store.calls(session_id)) == model.calls
+        for token_hash, session_id in self.tokens.items():
+            assert run(self.store.find(token_hash)) == self.models[session_id].row
+        for environment in ENVIRONMENTS:
+            found = run(self.store.find_key(environment, "key"))
+            known = self.living_key(environment, "key")
+            assert found == (None if known is None else self.models[known].row)
+
+    @rule(limit=st.integers(1, 3))
+    def pages_together_are_the_whole(self, limit: int) -> None:
+        rows: list[SessionRow] = []
+        cursor: str | None = None
+        while True:
+            page = run(self.store.list(cursor=cursor, limit=limit))
+            rows += page.rows
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert rows == list(run(self.store.list()).rows)
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

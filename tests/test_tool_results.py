@@ -1,0 +1,125 @@
+"""How a tool's value answers: as text, as structured content, or as a failure."""
+
+import math
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+from typing_extensions import TypedDict
+
+from gymhost import ToolOutcome
+from gymhost.tools import to_outcome
+
+LIMIT = 1_000
+
+
+class Report(BaseModel):
+    city: str
+    day: date
+
+
+class Sky(TypedDict):
+    clouds: int
+
+
+@dataclass
+class Wind:
+    knots: float
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "structured"),
+    [
+        ("Zürich\n", "Zürich\n", None),
+        ('{"a": 1}', '{"a": 1}', None),
+        (7, "7", None),
+        (True, "true", None),
+        (0.5, "0.5", None),
+        (None, "null", None),
+        ([1, "ü"], '[1, "ü"]', None),
+        ((1, 2), "[1, 2]", None),
+        ([], "[]", None),
+        ({"a": {"ü": [1]}}, '{"a": {"ü": [1]}}', {"a": {"ü": [1]}}),
+        ({}, "{}", {}),
+        ({1: "a"}, '{"1": "a"}', {"1": "a"}),
+        (
+            Report(city="Bern", day=date(2026, 1, 31)),
+            '{"city": "Bern", "day": "2026-01-31"}',
+            {"city": "Bern", "day": "2026-01-31"},
+        ),
+        (Sky(clouds=8), '{"clouds": 8}', {"clouds": 8}),
+        (Wind(7.5), '{"knots": 7.5}', {"knots": 7.5}),
+        ([Wind(7.5)], '[{"knots": 7.5}]', None),
+        (date(2026, 1, 31), '"2026-01-31"', None),
+        (UUID(int=7), '"00000000-0000-0000-0000-000000000007"', None),
+        (b"abc", '"abc"', None),
+        ({"a"}, '["a"]', None),
+    ],
+    ids=repr,
+)
+def test_a_result_is_text_and_structured_where_it_is_an_object(
+    value: Any, text: str, structured: Any
+) -> None:
+    outcome = to_outcome(value, LIMIT)
+    assert outcome.content == [{"type": "text", "text": text}]
+    assert outcome.structured_content == structured
+    assert (outcome.is_error, outcome.kind) == (False, "ok")
+
+
+def test_an_outcome_is_passed_on_as_it_is() -> None:
+    image = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
+    outcome = ToolOutcome([image], {"a": 1}, is_error=True, kind="tool_error")
+    assert to_outcome(outcome, LIMIT) is outcome
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.nan,
+        -math.inf,
+        [1.0, [math.inf]],
+        {"a": {"b": math.nan}},
+        Wind(math.inf),
+        "\ud83d",
+        ["\ud83d"],
+        {"\ud83d": 1},
+        b"\xff",
+        object(),
+        ToolOutcome.ok("\ud83d"),
+        ToolOutcome([], {"a": math.nan}),
+        ToolOutcome([object()]),  # type: ignore[list-item]
+    ],
+    ids=repr,
+)
+def test_a_value_that_is_not_finite_json_is_a_failure(value: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        to_outcome(value, LIMIT)
+
+
+def test_a_model_with_a_nan_is_a_failure() -> None:
+    class Reading(BaseModel):
+        value: float | None
+
+    assert to_outcome(Reading(value=None), LIMIT).structured_content == {"value": None}
+    with pytest.raises(ValueError, match="Out of range float"):
+        to_outcome(Reading(value=math.nan), LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("fits", "too_long"),
+    [
+        ("x" * LIMIT, "x" * (LIMIT + 1)),
+        ("é" * (LIMIT // 2), "é" * (LIMIT // 2) + "x"),  # bytes, not characters
+        (["x" * (LIMIT - 4)], ["x" * (LIMIT - 3)]),
+        (ToolOutcome.ok("x" * 900), ToolOutcome.ok("x" * LIMIT)),
+    ],
+    ids=["text", "non-ASCII", "json", "outcome"],
+)
+def test_a_result_past_the_limit_is_a_tool_error(fits: Any, too_long: Any) -> None:
+    assert to_outcome(fits, LIMIT).kind == "ok"
+    refused = to_outcome(too_long, LIMIT)
+    assert (refused.is_error, refused.kind, refused.structured_content) == (True, "limit", None)
+    assert f"more than the {LIMIT} allowed" in refused.text
