@@ -13,7 +13,7 @@ import anyio
 import pydantic_core
 
 from gymhost.clock import Clock
-from gymhost.ending import Ending, expires_at
+from gymhost.ending import Ending, expires_at, is_stray
 from gymhost.errors import (
     CallTimeout,
     RequestError,
@@ -169,9 +169,12 @@ class Calling:
         begun = self._clock.monotonic()
         try:
             outcome, state = await self._outcome(mount, slot, session, call, tool)
-        except BaseException:
+        except BaseException as exc:
             # cancelled: by a shutdown that could not wait. The record says so; the state stays.
             outcome = ToolOutcome.error("The call was cancelled.", "cancelled")
+            if is_stray(exc):
+                logger.exception("tool %r of %s was cancelled from inside", tool_name, mount.name)
+                outcome = ToolOutcome.error("The tool failed.", "environment_error")
             call = replace(call, duration=self._clock.monotonic() - begun, outcome=outcome)
             with anyio.CancelScope(shield=True):
                 await self._record(mount, slot, call, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,7 @@ from gymhost.slots import Slot
 from gymhost.stores import SessionRow, SessionStore, Status
 from gymhost.stores.base import ENDED
 
-__all__ = ["LIVING", "Ending", "expires_at"]
+__all__ = ["LIVING", "Ending", "expires_at", "is_stray"]
 
 logger = logging.getLogger("gymhost.sessions")
 
@@ -37,6 +38,16 @@ def expires_at(row: SessionRow, limits: Limits) -> float:
     else:
         since = row.used_at + limits.idle_seconds
     return min(since, row.created_at + limits.total_seconds)
+
+
+def is_stray(error: BaseException) -> bool:
+    """Whether a cancellation is none of ours: it came out of an author's code by itself.
+
+    On asyncio, whoever awaits a task that was cancelled is raised a CancelledError. Let through,
+    it would end the task group that it comes to, and with the host's own, the host.
+    """
+    cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+    return cancelled and anyio.current_effective_deadline() > -math.inf
 
 
 class Ending:
@@ -178,7 +189,7 @@ class Ending:
             try:
                 await mount.close(session, reason)
             except BaseException as exc:
-                if not is_crash(exc):
+                if not is_crash(exc) and not is_stray(exc):
                     raise
                 # the score, if there is one, stands: close comes after it
                 mount.counts["close_failed"] += 1

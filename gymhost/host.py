@@ -40,9 +40,9 @@ __all__ = ["EnvironmentLike", "Host", "task_group"]
 logger = logging.getLogger("gymhost.host")
 
 MAINTENANCE_SECONDS = 5.0
-# What stop takes at most; a close hook that has begun then still has its own time.
+# What stop gives to each of its steps. A close hook that has begun by then has its own time, too.
 SESSIONS_SECONDS = 15.0
-ENVIRONMENTS_SECONDS = 12.0
+ENVIRONMENTS_SECONDS = 20.0
 STORE_SECONDS = 3.0
 
 EnvironmentLike = EnvironmentConfig | type[Environment[Any]] | Environment[Any]

@@ -20,10 +20,11 @@ from mcp_types import CallToolResult
 from pydantic import ValidationError
 
 from gymhost.errors import InvalidArguments, ToolDefinitionError, ToolError
-from gymhost.models import JSONObject, ToolOutcome
+from gymhost.models import JSONObject, ToolOutcome, finite_json
 from gymhost.session import Session
+from gymhost.signatures import check_parameter, explain, injected, is_async
 from gymhost.threads import Threads
-from gymhost.tools import ToolOptions, check_parameter, explain, finite_json, injected, is_async
+from gymhost.tools import ToolOptions
 
 __all__ = ["EnvironmentMCPServer", "RegisteredTool", "inject", "registered_tools"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic_core
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -309,6 +310,12 @@ class VerifyResult(BaseModel):
     reward: Finite
     reward_components: dict[str, Finite] = Field(default_factory=dict)
 
+    if TYPE_CHECKING:  # for checkers, which else refuse the extras
+
+        def __init__(
+            self, *, reward: float, reward_components: Mapping[str, float] = ..., **extras: Any
+        ) -> None: ...
+
     @model_validator(mode="after")
     def _extras_keep_off_reserved_names(self) -> VerifyResult:
         taken = sorted(
@@ -353,3 +360,11 @@ def json_type(value: Any) -> str:
     if isinstance(value, int | float):
         return "a number"
     return "an array" if isinstance(value, list) else "an object"
+
+
+def finite_json(value: Any) -> str:
+    """Return plain data as JSON.
+
+    Raises: ValueError: a NaN or an infinity.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

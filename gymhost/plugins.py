@@ -91,7 +91,7 @@ class PluginLoader:
                 self._failed[plugin.name] = exc
                 self._record_failure(record, exc)
         # last: an installed name is not to be taken by an extension that sorts before it
-        for extension in list(self.extensions):
+        for extension in self.extensions:
             self._let_register(extension)
 
     def _take(self, plugin: Installed, record: PluginRecord) -> None:
@@ -164,7 +164,6 @@ class PluginLoader:
                 if impl.plugin is extension.instance:
                     HookCall.of(impl).bind({"register": register})()
         except AUTHOR_ERRORS as exc:
-            self.extensions.remove(extension)
             self.take_out(record, extension.instance, exc)
         else:
             self._sources.update(sources)

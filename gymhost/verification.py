@@ -13,7 +13,7 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
-from gymhost.ending import LIVING, Ending
+from gymhost.ending import LIVING, Ending, is_stray
 from gymhost.errors import (
     AlreadyVerified,
     OverCapacity,
@@ -155,7 +155,11 @@ class Verification:
             result = await mount.verify(session, Trajectory(body.get("response")))
             dumped = _dump_result(result)
         except BaseException as exc:
-            failure = mount.failure("verify", exc)
+            error: BaseException = exc
+            if is_stray(exc):
+                error = RuntimeError("it was cancelled from inside")
+                error.__cause__ = exc
+            failure = mount.failure("verify", error)
             with anyio.CancelScope(shield=True):
                 await self._note_failure(slot)
             if failure is exc:

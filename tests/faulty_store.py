@@ -34,7 +34,8 @@ class FaultyStore(MemoryStore):
             if name in self.gates:
                 await self.gates[name].pass_through()
             if name in self.broken:
-                raise self.broken[name]
+                error = self.broken[name]
+                raise type(error)(*error.args)
             result = await found(*args, **options)
             if name in self.gates_after:
                 await self.gates_after[name].pass_through()

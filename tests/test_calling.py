@@ -338,6 +338,22 @@ async def test_a_call_that_is_cancelled_is_recorded_and_keeps_nothing() -> None:
         assert (await served.call(session, "write", note="next")).text == "next"
 
 
+async def test_the_record_of_a_cancelled_call_is_written_though_the_store_takes_its_time() -> None:
+    store, diary = FaultyStore(), Diary()
+    async with serve({"diary": diary}, store=store) as served:
+        session = await served.seed("diary")
+        store.gates["commit"] = gate = Gate()
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(served.call, session, "wait")
+                await diary.call_gate.reached.wait()
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await gate.reached.wait()
+                gate.open()
+        assert (await served.record(session))["failures"] == {"cancelled": 1}
+
+
 async def test_the_drain_of_a_shutdown_cancels_and_records_what_does_not_end() -> None:
     diary = Diary()
     async with serve({"diary": diary}) as served:

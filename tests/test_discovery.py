@@ -65,7 +65,7 @@ async def test_what_is_installed_is_served_beside_what_is_given(site: Path) -> N
 
 
 async def test_installed_extensions_nest_by_name_and_not_by_folder(site: Path) -> None:
-    for name, number in (("b", 3), ("a", 2)):
+    for name, number in (("a", 2), ("b", 3)):  # b's folder is the first on the path
         source = EXTENSION.replace("/ 2", f"* {number} + {number}")
         install(site / name, f"gym-{name}", source, {name: "Half"})
         sys.path.insert(0, str(site / name))
@@ -228,3 +228,25 @@ def test_without_discovery_nothing_is_imported(site: Path) -> None:
     install(site, "gym-env-world", WORLD, {"world": "World"})
     assert Host(discover=False).records == []
     assert "gym_env_world" not in sys.modules
+
+
+def test_an_extension_does_not_take_an_installed_name_though_it_sorts_first(site: Path) -> None:
+    source = """
+from gymhost import hookimpl
+from gym_env_world import World
+
+class Makes:
+    @hookimpl
+    def register_environments(self, register):
+        register("world", World)
+        register("made", World)
+"""
+    install(site, "gym-env-world", WORLD, {"world": "World"}, version="2.0")
+    install(site, "gym-a-maker", source, {"a-maker": "Makes"})
+    host = Host()
+    assert host.mounts["world"].record.distribution == "gym-env-world"
+    assert record(host, "made").distribution == "gym-a-maker"
+    failed = [each for each in host.records if each.status == "failed"]
+    assert [(each.name, each.distribution, each.reason) for each in failed] == [
+        ("world", "gym-a-maker", "'a-maker' registers 'world', which is taken")
+    ]

@@ -81,6 +81,67 @@ async def test_close_waits_for_running_calls_and_two_at_once_close_once() -> Non
     assert diary.closed == [(session.id, "closed")]
 
 
+@pytest.mark.parametrize("end", ["verify", "close"])
+async def test_a_session_that_has_ended_is_any_processes_to_take_up(end: str) -> None:
+    store = FaultyStore()
+    async with serve({"diary": Diary()}, store=store) as served:
+        session = await served.seed("diary")
+        await served.call(session, "write", note="a")
+        assert await store.acquire(session.id, served.host.clock.time(), 30) is None
+        await getattr(served, end)(session)
+        assert await store.acquire(session.id, served.host.clock.time(), 30) is not None
+
+
+async def test_close_waits_for_a_concurrent_call() -> None:
+    diary = Diary()
+    async with serve({"diary": diary}) as served:
+        session = await served.seed("diary")
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(served.call, session, "look")
+                await diary.call_gate.reached.wait()
+                tasks.start_soon(served.close, session)
+                await anyio.wait_all_tasks_blocked()
+                assert diary.closed == []
+                diary.call_gate.open()
+        assert (await served.record(session))["calls"][0]["kind"] == "ok"
+    assert diary.closed == [(session.id, "closed")]
+
+
+async def test_a_second_close_asks_nothing_of_the_store() -> None:
+    """The session is out of this process's hands by then."""
+    store, diary = FaultyStore(), Diary()
+    diary.close_gate = gate = Gate()
+    answers: list[int] = []
+    async with serve({"diary": diary}, store=store) as served:
+        session = await served.seed("diary")
+
+        async def close() -> None:
+            answers.append((await served.close(session)).status_code)
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(close)
+                await gate.reached.wait()
+                tasks.start_soon(close)
+                await anyio.wait_all_tasks_blocked()
+                store.fail("transition")
+                gate.open()
+        assert answers == [200, 200]
+
+
+async def test_close_tells_how_another_process_has_ended_the_session() -> None:
+    store, diary = FaultyStore(), Diary()
+    async with serve({"diary": diary}, store=store) as served:
+        session = await served.seed("diary")
+        await served.call(session, "write", note="a")
+        slot = await served.host.registry.by_id("diary", session.id)
+        await store.transition(slot.lease, ["open"], "expired", 0.0)
+        served.mount("diary").open_sessions -= 1  # as that process would have counted
+        assert (await served.close(session)).json()["status"] == "expired"
+    assert diary.closed == []
+
+
 async def test_a_close_whose_client_goes_away_while_it_closes_is_whole() -> None:
     diary = Diary()
     diary.close_gate = gate = Gate()
@@ -182,7 +243,8 @@ async def test_sessions_that_nobody_uses_expire(
         outcome = await served.call(session, "write", note="b")
         assert outcome.is_error == expired
         assert (await served.record(session))["status"] == ("expired" if expired else "open")
-        assert served.mount("diary").counts["session_expired"] == int(expired)
+        counts = (await served.http.get("/envs/diary")).json()["counts"]
+        assert counts.get("session_expired") == (1 if expired else None)
         assert served.mount("diary").open_sessions == int(not expired)
         await served.host.maintain()
         assert diary.closed == ([(session.id, "expired")] if expired else [])
@@ -322,6 +384,20 @@ async def test_a_close_is_not_lost_when_the_calls_can_not_be_read() -> None:
         store.broken.clear()
         assert served.mount("diary").open_sessions == 0
     assert sorted(diary.closed) == sorted((session.id, "expired") for session in sessions)
+
+
+async def test_a_close_that_is_cancelled_with_the_maintenance_has_not_failed() -> None:
+    clock, diary = HandClock(), Diary()
+    diary.close_gate = gate = Gate()
+    async with serve({"diary": diary}, clock=clock) as served:
+        await served.seed("diary")
+        clock.now += 601
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(served.host.maintain)
+                await gate.reached.wait()
+                tasks.cancel_scope.cancel()
+        assert "close_failed" not in served.mount("diary").counts
 
 
 async def test_ended_sessions_are_kept_until_their_retention() -> None:

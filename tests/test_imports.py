@@ -21,7 +21,7 @@ LAYERS = (
         "plugin_records",
         "threads",
     },
-    {"discovery", "dispatch", "hookrules", "hookspecs", "mcp_tools", "session", "tools"},
+    {"discovery", "dispatch", "hookrules", "hookspecs", "mcp_tools", "session", "signatures", "tools"},
     {"config", "environment", "stores"},
     {"__init__", "plugins", "registry", "slots"},  # __init__: the public names, for authors
     {"lifecycle", "mount"},

@@ -11,7 +11,7 @@ from gymhost import Environment, Session, Trajectory, tool
 from gymhost.config import EnvironmentConfig
 from gymhost.limits import Limits
 from gymhost.models import ToolOutcome
-from tests.environments import Diary
+from tests.environments import Diary, Gate
 from tests.faulty_store import CANARY, FaultyStore
 from tests.served import NO_ANSWER, HandClock, Served, serve
 
@@ -234,11 +234,14 @@ async def test_a_failure_noted_by_two_at_once_is_counted_once() -> None:
     store = FaultyStore()
     async with serve({"diary": Diary()}, store=store) as served:
         session, _ = await failed_call(served, store, "find")
+        store.gates["commit"] = gate = Gate()
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(served.verify, session)
                 tasks.start_soon(served.host.maintain)
                 tasks.start_soon(served.verify, session)
+                await anyio.wait_all_tasks_blocked()
+                gate.open()
         assert (await served.record(session))["failures"] == {"store_error": 1}
 
 
@@ -252,6 +255,39 @@ async def test_a_store_failure_after_the_score_changes_nothing() -> None:
         await served.host.call_tool("diary", session.token, "write", {"note": "late"})
         store.broken.clear()
         assert (await served.verify(session)).content == scored.content
+        assert (await served.record(session))["failures"] == {}
+
+
+async def test_a_store_failure_is_remembered_though_the_session_has_expired() -> None:
+    clock, store = HandClock(), FaultyStore()
+    async with serve({"diary": Diary()}, store=store, clock=clock) as served:
+        session, _ = await failed_call(served, store, "commit")
+        clock.now += 601
+        assert (await served.call(session, "write", note="late")).text == "The session has ended."
+        answer = await served.verify(session)
+        assert (answer.status_code, answer.json()["failure_kind"]) == (502, "store_error")
+
+
+async def test_a_store_failure_that_comes_while_verify_waits_masks_the_score() -> None:
+    store, diary = FaultyStore(), Diary()
+    answers: list[Any] = []
+    async with serve({"diary": diary}, store=store) as served:
+        session = await served.seed("diary")
+
+        async def verify() -> None:
+            answers.append((await served.verify(session)).json())
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(served.call, session, "wait")
+                await diary.call_gate.reached.wait()
+                tasks.start_soon(verify)
+                await anyio.wait_all_tasks_blocked()
+                store.fail("commit")
+                diary.call_gate.open()
+        store.broken.clear()
+        (answer,) = answers
+        assert (answer["status"], answer["failure_kind"]) == (502, "store_error")
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,17 @@ async def test_inject_leaves_a_function_without_a_session_as_it_is() -> None:
     assert inject(plain) is plain
 
 
+async def test_after_a_call_a_function_has_no_session_any_more() -> None:
+    who = inject(lambda session_id: session_id)
+    async with client({"world": registering(who=who)}) as served:
+        async with served.episode("world") as episode:
+            (token,) = episode.seeded.mcp.headers.values()  # type: ignore[union-attr]
+            outcome = await served.host.call_tool("world", token, "who", {})
+            assert outcome.text == episode.session_id
+            with pytest.raises(LookupError):
+                who()
+
+
 async def test_concurrent_sessions_each_get_their_own() -> None:
     inside = 0
     both = anyio.Event()

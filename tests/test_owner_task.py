@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from gymhost.owner_task import OwnerTask
 
@@ -71,20 +71,21 @@ async def test_a_cancelled_caller_ends_the_task_and_waits_for_its_end(tasks: Tas
 
 
 async def test_a_task_that_is_cancelled_tells_its_caller(tasks: TaskGroup) -> None:
-    owner, errors = OwnerTask("owner"), []
-    await tasks.start(owner.serve)
+    owner = OwnerTask("owner")
 
-    async def call() -> None:
-        with pytest.raises(RuntimeError, match="its task has ended") as caught:
-            await owner.run(anyio.sleep_forever)
-        errors.append(caught.value)
+    async def serve(*, task_status: TaskStatus[anyio.CancelScope]) -> None:
+        async with anyio.create_task_group() as group:
+            await group.start(owner.serve)
+            task_status.started(group.cancel_scope)
+
+    async def cancel(scope: anyio.CancelScope) -> None:
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
 
     with anyio.fail_after(5):
-        async with anyio.create_task_group() as callers:
-            callers.start_soon(call)
-            await anyio.wait_all_tasks_blocked()
-            tasks.cancel_scope.cancel()
-    assert len(errors) == 1
+        tasks.start_soon(cancel, await tasks.start(serve))
+        with pytest.raises(RuntimeError, match="its task has ended"):
+            await owner.run(anyio.sleep_forever)
 
 
 async def test_close_lets_the_task_end() -> None:

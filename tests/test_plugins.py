@@ -58,58 +58,59 @@ async def test_one_class_is_mounted_several_times_with_options_of_its_own() -> N
                 assert (await episode.verify())["reward"] == expected
 
 
-@dataclass
-class Equal(Environment):
-    score: float = 1.0
+def scoring(decorate: Callable[[type], type], *bases: type) -> Callable[..., Environment]:
+    """Return a new class with a field, whose instances are equal where their scores are."""
 
-    async def verify(self, session: Session, trajectory: Trajectory) -> float:
-        return self.score
-
-
-@dataclass(slots=True)
-class Slotted(Equal):
-    pass
-
-
-class Validated(BaseModel, Environment):  # type: ignore[misc]
-    score: float = 1.0
-
-    async def verify(self, session: Session, trajectory: Trajectory) -> float:
-        return self.score
-
-
-@pydantic.dataclasses.dataclass
-class ValidatedDataclass(Environment):
-    score: float = 1.0
-
-    async def verify(self, session: Session, trajectory: Trajectory) -> float:
-        return self.score
-
-
-@pytest.mark.parametrize("cls", [Equal, Slotted, Validated, ValidatedDataclass])
-async def test_environments_that_would_be_equal_are_two(cls: Callable[..., Environment]) -> None:
-    assert await reward("one", environments={"one": cls(score=0.5), "two": cls(score=0.5)}) == 0.5
-    config = EnvironmentConfig(plugin=cls, options={"score": 0.5})  # type: ignore[arg-type]
-    assert await reward("two", environments={"one": config, "two": config}) == 0.5
-
-
-async def test_an_environment_may_be_a_frozen_dataclass() -> None:
-    @dataclass(frozen=True)
-    class Frozen(Environment):
+    class Scores(*bases, Environment):  # type: ignore[misc]
         score: float = 1.0
-
-        @tool
-        async def look(self) -> str:
-            """Look."""
-            return "seen"
 
         async def verify(self, session: Session, trajectory: Trajectory) -> float:
             return self.score
 
-    async with client({"one": Frozen(0.5), "two": Frozen(0.5)}) as served:
-        async with served.episode("two") as episode:
+    return decorate(Scores)
+
+
+KINDS: dict[str, Callable[[], Callable[..., Environment]]] = {
+    "dataclass": lambda: scoring(dataclass),
+    "slotted": lambda: scoring(dataclass(slots=True)),
+    "frozen": lambda: scoring(dataclass(frozen=True)),
+    "pydantic": lambda: scoring(lambda cls: cls, BaseModel),
+    "pydantic-dataclass": lambda: scoring(pydantic.dataclasses.dataclass),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_instances_that_would_be_equal_are_two_environments(kind: str) -> None:
+    cls = KINDS[kind]()
+    one, two = cls(score=0.5), cls(score=0.5)
+    assert one == two  # before they are mounted
+    for name in ("one", "two"):
+        assert await reward(name, environments={"one": one, "two": two}) == 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_class_whose_instances_are_equal_is_mounted_twice(kind: str) -> None:
+    config = EnvironmentConfig(plugin=KINDS[kind](), options={"score": 0.5})  # type: ignore[arg-type]
+    for name in ("one", "two"):
+        assert await reward(name, environments={"one": config, "two": config}) == 0.5
+
+
+async def test_a_frozen_dataclass_may_have_tools() -> None:
+    @dataclass(frozen=True)
+    class Frozen(World):
+        seen: str = "seen"
+
+        @tool
+        async def look(self) -> str:
+            """Look."""
+            return self.seen
+
+        async def verify(self, session: Session, trajectory: Trajectory) -> float:
+            return 0.5
+
+    async with client({"world": Frozen()}) as served:
+        async with served.episode("world") as episode:
             assert (await episode.call_tool("look")).text == "seen"
-            assert (await episode.verify())["reward"] == 0.5
 
 
 class Abstract(Environment):

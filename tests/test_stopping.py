@@ -37,14 +37,16 @@ async def test_a_stop_leaves_the_sessions_of_a_durable_store_open() -> None:
     async with serve({"diary": diary}, store=store) as served:
         session = await served.seed("diary")
         await served.call(session, "write", note="a")
-    assert diary.closed == []
+        ended = await served.seed("diary")
+        await served.verify(ended)
+    assert diary.closed == [(ended.id, "verified")]
     # another process goes on: the session is counted there, and the lease is free
     async with serve({"diary": diary}, store=store) as served:
         assert served.mount("diary").open_sessions == 1
         assert (await served.call(session, "write", note="b")).text == "a,b"
         assert (await served.verify(session)).json()["reward"] == 2.0
         assert served.mount("diary").open_sessions == 0
-    assert diary.closed == [(session.id, "verified")]
+    assert diary.closed == [(ended.id, "verified"), (session.id, "verified")]
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -136,10 +138,15 @@ async def test_a_verify_that_is_still_on_its_way_when_the_host_stops_does_not_be
 
 async def test_a_stop_finishes_the_expiry_that_is_under_way() -> None:
     """What is marked as expired is closed before the environment shuts down, and once."""
-    clock, diary = HandClock(), Diary()
+
+    class Ordered(Diary):
+        async def shutdown(self) -> None:
+            self.closed.append(("environment", "shutdown"))
+
+    clock, diary = HandClock(), Ordered()
     diary.close_gate = gate = Gate()
     async with serve({"diary": diary}, clock=clock) as served:
-        sessions = [await served.seed("diary") for _ in range(3)]
+        sessions = [await served.seed("diary") for _ in range(100)]
         clock.now += 601
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
@@ -148,6 +155,7 @@ async def test_a_stop_finishes_the_expiry_that_is_under_way() -> None:
                 tasks.start_soon(served.host.stop)
                 await anyio.wait_all_tasks_blocked()
                 gate.open()
+    assert diary.closed.pop() == ("environment", "shutdown")
     assert sorted(diary.closed) == sorted((session.id, "expired") for session in sessions)
 
 

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from gymhost import Session, tool
 from gymhost.errors import InvalidArguments, ToolDefinitionError
-from gymhost.tools import _plans
+from gymhost.signatures import _plans
 from tests.method_tools import run, tools_of
 
 

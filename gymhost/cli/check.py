@@ -38,7 +38,13 @@ def check(
       gymhost check weather
     """
     configure_logging(quiet=True)
-    played, problems = anyio.run(_check, names or [])
+    right = _report(*anyio.run(_check, names or []))
+    if not right:
+        raise typer.Exit(1)
+
+
+def _report(played: list[Played], problems: list[str]) -> bool:
+    """Print what was played and what is wrong; say whether nothing is."""
     if played:
         table(
             ("ENVIRONMENT", "TASK", "EXPECTED", "REFERENCE", "NO ACTION", "RESULT"),
@@ -50,42 +56,43 @@ def check(
     without = sum(each.skipped for each in played)
     summary = f"{len(played) - wrong - without} right, {wrong} wrong"
     line(f"{summary}, {without} without a reference" if without else summary)
-    if wrong or problems:
-        raise typer.Exit(1)
+    return not wrong and not problems
 
 
 async def _check(names: list[str]) -> tuple[list[Played], list[str]]:
     host = Host()
-    key = secrets.token_urlsafe()
-    app = create_app(host, KeyGuard([key]))
-    bound = bind("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
     known = {record.name for record in host.records if record.kind != "extension"}
     unknown = sorted(set(names) - known)
     if unknown:
-        bound.close()
         raise ServeError(f"no environment is named {', '.join(unknown)}: try `gymhost list`")
-    played: list[Played] = []
-    problems: list[str] = []
+    key = secrets.token_urlsafe()
+    app = create_app(host, KeyGuard([key]))
     stop = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve_here, app, bound, stop.wait)
-        async with Client(url, key) as client:
-            await client.environments()  # the port is taken: this waits until it answers
-            problems += [
-                f"{record.name} is not served: {record.reason}"
-                for record in host.records
-                if record.status == "failed" and (not names or record.name in names)
-            ]
-            for name in sorted(set(names) or host.mounts):
-                if name in host.mounts:
-                    examples, problem = _examples(host, name)
-                    rows = [each async for each in play_tasks(client, name, examples)]
-                    if rows and all(row.skipped for row in rows):
-                        problem = f"{name}: no example task has a reference"
-                    problems += [problem] if problem else []
-                    played += rows
-        stop.set()
+    with bind("127.0.0.1", 0) as bound:
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve_here, app, bound, stop.wait)
+            async with Client(url, key) as client:
+                played, problems = await _play(host, client, names)
+            stop.set()
+    return played, problems
+
+
+async def _play(host: Host, client: Client, names: list[str]) -> tuple[list[Played], list[str]]:
+    await client.environments()  # the port is taken: this waits until it answers
+    played: list[Played] = []
+    problems = [
+        f"{record.name} is not served: {record.reason}"
+        for record in host.records
+        if record.status == "failed" and (not names or record.name in names)
+    ]
+    for name in sorted(set(names or host.mounts) & set(host.mounts)):
+        examples, problem = _examples(host, name)
+        rows = [each async for each in play_tasks(client, name, examples)]
+        if rows and all(row.skipped for row in rows):
+            problem = f"{name}: no example task has a reference"
+        problems += [problem] if problem else []
+        played += rows
     if not played and not problems:
         problems.append("there is nothing to play: no environment is installed")
     return played, problems

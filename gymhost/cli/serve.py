@@ -56,25 +56,19 @@ def serve(
             "or leave --no-key out."
         )
     configure_logging()
-    bound = bind(host, port)
-    address = _url(bound)
-    guard, about_key = _guard(no_key)
-    served = Host()
-    app = create_app(served, guard, strict=strict)
+    with bind(host, port) as bound:
+        guard, about_key = _guard(no_key)
+        served = Host()
+        app = create_app(served, guard, strict=strict)
 
-    def announce() -> None:
-        line(f"gymhost {gymhost.__version__} on {address} ({backend})")
-        for text in _mounted(served, address):
-            line(f"  {text}")
-        failed = [record for record in served.records if record.status == "failed"]
-        if failed:
-            line("not served:")
-        for record in failed:
-            line(f"  {record.name}{_origin(record)}: {record.reason}")
-        line(about_key)
-        line("Ctrl-C stops it.")
+        def announce() -> None:
+            address = _url(bound)
+            line(f"gymhost {gymhost.__version__} on {address} ({backend})")
+            _say_what_is_served(served, address)
+            line(about_key)
+            line("Ctrl-C stops it.")
 
-    run(app, bound, backend=backend, grace=grace, announce=announce)
+        run(app, bound, backend=backend, grace=grace, announce=announce)
     line("stopped")
 
 
@@ -91,14 +85,17 @@ def _guard(no_key: bool) -> tuple[Guard, str]:
     return KeyGuard([key]), f"control key: {key} (kept in {key_path()}; `gymhost key` shows it)"
 
 
-def _mounted(host: Host, address: str) -> list[str]:
+def _say_what_is_served(host: Host, address: str) -> None:
+    width = max((len(name) for name in host.mounts), default=0)
+    for name, mount in sorted(host.mounts.items()):
+        line(f"  {name:<{width}}  {address}/envs/{name}{_origin(mount.record)}")
     if not host.mounts:
-        return ["no environments: try `pip install gym-env-weather`, then `gymhost list`"]
-    width = max(len(name) for name in host.mounts)
-    return [
-        f"{name:<{width}}  {address}/envs/{name}{_origin(mount.record)}"
-        for name, mount in sorted(host.mounts.items())
-    ]
+        line("  no environments: try `pip install gym-env-weather`, then `gymhost list`")
+    failed = [record for record in host.records if record.status == "failed"]
+    if failed:
+        line("not served:")
+    for record in failed:
+        line(f"  {record.name}{_origin(record)}: {record.reason}")
 
 
 def _origin(record: PluginRecord) -> str:

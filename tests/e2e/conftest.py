@@ -25,11 +25,11 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     started.end()
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="session", params=BACKENDS)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """One server for all tests of a module, which leave it as it was."""
+    """One server for all tests that leave it as it was."""
     started = Servers(tmp_path_factory.mktemp("server"))
     started.install_gated()
     try:

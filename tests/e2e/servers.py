@@ -106,12 +106,17 @@ class Servers:
         return self.state_log.read_text("utf-8").splitlines() if self.state_log.exists() else []
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Stop what still runs."""
         for process in self._started:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            process.terminate()
+        for process in self._started:
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
+                process.wait()
+                assert process.stdout is not None
+                process.stdout.close()
 
 
 Spawned = tuple[subprocess.Popen[str], Path]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import httpx2
@@ -33,11 +33,11 @@ def messages(server: Server) -> list[str]:
     return [line.split(": ", 1)[1] for line in server.log.splitlines()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("backend", "number"), [("asyncio", SIGTERM), ("trio", SIGINT)])
 def test_a_signal_closes_sessions_and_shuts_environments_down(
     servers: Servers, backend: str, number: int
 ) -> None:
-    server = servers.start("--backend", backend)
+    server = servers.start("--backend", backend, "--strict")
     with server.client() as http:
         seed(http)
         scored, _ = seed(http)
@@ -62,27 +62,31 @@ def until(ask: Callable[[], Any], status: int) -> httpx2.Response:
     return answer
 
 
-@pytest.mark.parametrize("tool", ["hold", "block"])
-def test_a_running_call_is_drained_while_new_requests_are_refused(
-    servers: Servers, backend: str, gate: Gate, tool: str
+def test_running_calls_are_drained_while_new_requests_are_refused(
+    servers: Servers, backend: str, gate: Gate
 ) -> None:
     server = servers.start("--backend", backend, "--grace", "50")
     with server.client() as http, server.client() as late, ThreadPoolExecutor() as threads:
         session_id, token = seed(http)
+        _, second = seed(http)
         _, other = seed(http)
-        calling = threads.submit(call_tool, http, token, tool, port=gate.port)
-        arrival = gate.wait()
+        calling = [
+            threads.submit(call_tool, http, token, "hold", port=gate.port),
+            threads.submit(call_tool, http, second, "block", port=gate.port),  # in a thread
+        ]
+        arrivals = [gate.wait(), gate.wait()]
         server.send()
         refused = until(lambda: late.post("/envs/gated/seed_session"), 503).json()
         assert refused["failure_kind"] == "over_capacity"
         assert verify(late, session_id).status_code == 503
         assert late.get("/readyz").json()["status"] == "stopping"
-        assert call_tool(late, other, tool, port=gate.port)["isError"]
-        arrival.release()
-        assert not calling.result()["isError"]
+        assert call_tool(late, other, "say", text="late")["isError"]
+        for arrival in arrivals:
+            arrival.release()
+        assert [call.result()["content"][0]["text"] for call in calling] == ["held", "blocked"]
     assert server.wait() == 0
-    assert sorted(servers.life[1:-1]) == ["close: shutdown", "close: shutdown ok"]
-    assert messages(server) == ["stopping: 1 request running"]
+    assert sorted(servers.life[1:-1]) == ["close: shutdown", *["close: shutdown ok"] * 2]
+    assert messages(server) == ["stopping: 2 requests running"]
 
 
 def test_a_call_longer_than_the_grace_is_cancelled_and_recorded(
@@ -123,7 +127,7 @@ def test_a_third_signal_ends_the_process_over_its_hooks(
     server = servers.start("--backend", backend, **hang)
     server.send()
     assert gate.wait().place == "shutdown"
-    server.send(signal.SIGINT)
+    server.send(SIGINT)
     while "stopping at once" not in server.log:
         assert server.process.poll() is None
     server.send()

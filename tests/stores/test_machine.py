@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
@@ -15,13 +15,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from gymhost.errors import LeaseLost, StoreError
 from gymhost.stores import Lease, MemoryStore, SessionRow, Status, Verdict
 from gymhost.stores.base import ENDED
-from tests.stores.sessions import T0, new
+from tests.stores.sessions import LIVING, T0, new
 
 T = TypeVar("T")
 
 ENVIRONMENTS = ("env", "other")
 KEYS = st.sampled_from([None, "key"])
 STATUSES = st.sampled_from(get_args(Status))
+ALLOWED = st.sampled_from([LIVING, tuple(ENDED), get_args(Status)]) | st.sets(STATUSES)
 UNUSED, IDLE, TOTAL, LEASED = 10.0, 20.0, 60.0, 15.0
 
 
@@ -165,8 +166,8 @@ class StoreMachine(RuleBasedStateMachine):
         )
         model.calls += [] if call is None else [call]
 
-    @rule(lease=leases, allowed=st.sets(STATUSES), status=STATUSES)
-    def transition(self, lease: Lease, allowed: set[Status], status: Status) -> None:
+    @rule(lease=leases, allowed=ALLOWED, status=STATUSES)
+    def transition(self, lease: Lease, allowed: Collection[Status], status: Status) -> None:
         model = self.held(lease)
         if model is None:
             with pytest.raises(LeaseLost):

@@ -1,0 +1,21 @@
+"""An extension: a time limit for each environment's verify."""
+
+from collections.abc import Generator, Mapping
+
+import anyio
+
+from gymhost import VerifyResult, hookimpl
+
+Score = VerifyResult | float
+
+
+class TimeLimit:
+    """Ends a verify that takes longer than the seconds its environment has."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds = seconds
+
+    @hookimpl(wrapper=True)
+    def verify(self, environment: str) -> Generator[None, Score, Score]:
+        with anyio.fail_after(self.seconds.get(environment)):
+            return (yield)
