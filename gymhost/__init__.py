@@ -7,9 +7,10 @@ from gymhost.environment import Environment
 from gymhost.errors import ToolError
 from gymhost.hookspecs import hookimpl
 from gymhost.limits import Limits
-from gymhost.models import Reference, Task, ToolCall, ToolOutcome, Trajectory, VerifyResult
+from gymhost.models import Reference, Task, ToolCall, ToolOutcome, VerifyResult
 from gymhost.session import Session
 from gymhost.tools import tool
+from gymhost.trajectory import Trajectory
 
 __version__ = "0.1.0"
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 
 from gymhost.errors import PluginError
 from gymhost.hookspecs import LIFECYCLE_HOOKS, PROJECT, hookimpl
-from gymhost.models import CloseReason, Task, ToolCall, ToolOutcome, Trajectory, VerifyResult
+from gymhost.models import CloseReason, Task, ToolCall, ToolOutcome, VerifyResult
 from gymhost.session import NoState, Session, StateT
+from gymhost.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer

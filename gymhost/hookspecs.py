@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import pluggy
 
 if TYPE_CHECKING:
-    from gymhost.models import Task, ToolCall, ToolOutcome, Trajectory, VerifyResult
+    from gymhost.models import Task, ToolCall, ToolOutcome, VerifyResult
     from gymhost.session import Session
+    from gymhost.trajectory import Trajectory
 
 __all__ = ["EXTENSION_HOOKS", "LIFECYCLE_HOOKS", "PROJECT", "hookimpl"]
 

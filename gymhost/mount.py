@@ -19,11 +19,12 @@ from gymhost.errors import (
     ToolDefinitionError,
     is_crash,
 )
-from gymhost.models import JSONObject, Task, ToolCall, ToolOutcome, Trajectory, VerifyResult
+from gymhost.models import JSONObject, Task, ToolCall, ToolOutcome, VerifyResult
 from gymhost.plugins import LoadedEnvironment, PluginRecord
 from gymhost.session import Session
 from gymhost.threads import Threads
 from gymhost.tools import Tool, ToolSet, method_tools
+from gymhost.trajectory import Trajectory
 
 __all__ = ["Mount"]
 

@@ -31,6 +31,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ConnectionState
 
 from gymhost.errors import ServeError
+from gymhost.host import task_group
 from gymhost.http.app import GymhostApp
 
 __all__ = ["GRACE_SECONDS", "Backend", "bind", "run", "serve"]
@@ -86,15 +87,11 @@ def run(
     `announce` is called once requests are taken. A second signal ends the grace, a third one the
     process. A signal during the start ends it.
 
-    Raises: ServeError: a strict application did not start.
+    Raises: PluginLoadError: a strict application did not start.
     """
     stopper = _Stopper(app, grace, announce)
     try:
         anyio.run(stopper.serve, bound, backend, backend=backend)
-    except BaseException as exc:
-        if app.startup_error is not None:
-            raise ServeError(str(app.startup_error)) from exc
-        raise
     finally:
         stopper.disarm()
 
@@ -209,7 +206,7 @@ def _config() -> Config:
 def _describe(error: Exception) -> str:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _count(number: int, thing: str, rest: str) -> str:
@@ -230,7 +227,7 @@ class _Stopper:
     async def serve(self, bound: socket.socket, backend: Backend) -> None:
         """Serve until a signal."""
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with anyio.create_task_group() as tasks:
+            async with task_group() as tasks:
                 with anyio.CancelScope() as serving:
                     tasks.start_soon(self._obey, signals, serving)
                     await serve(self._app, bound, self._stop, backend=backend)

@@ -23,12 +23,13 @@ from gymhost.errors import (
     StoreError,
     TaskMismatch,
 )
-from gymhost.models import JSONObject, Task, Trajectory, VerifyResult
+from gymhost.models import JSONObject, Task, VerifyResult
 from gymhost.mount import Mount
 from gymhost.registry import Registry
 from gymhost.session import Session
 from gymhost.slots import Slot, VerifyRun
 from gymhost.stores import SessionRow, SessionStore, Status, Verdict
+from gymhost.trajectory import Trajectory
 
 __all__ = ["Verification", "VerifyAnswer"]
 

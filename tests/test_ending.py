@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -266,7 +267,7 @@ async def test_seed_says_when_an_unused_session_expires() -> None:
     clock = HandClock()
     async with serve({"diary": Diary()}, clock=clock) as served:
         answer = await served.post("diary", "seed_session", {})
-        assert answer.json()["expires_at"] == clock.now + 600
+        assert datetime.fromisoformat(answer.json()["expires_at"]).timestamp() == clock.now + 600
 
 
 @pytest.mark.parametrize("busy", ["call", "verify"])

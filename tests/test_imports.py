@@ -21,7 +21,17 @@ LAYERS = (
         "plugin_records",
         "threads",
     },
-    {"discovery", "dispatch", "hookrules", "hookspecs", "mcp_tools", "session", "signatures", "tools"},
+    {
+        "discovery",
+        "dispatch",
+        "hookrules",
+        "hookspecs",
+        "mcp_tools",
+        "session",
+        "signatures",
+        "tools",
+        "trajectory",
+    },
     {"config", "environment", "stores"},
     {"__init__", "plugins", "registry", "slots"},  # __init__: the public names, for authors
     {"lifecycle", "mount"},

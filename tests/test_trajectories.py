@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gymhost import Trajectory
-from gymhost.models import TrajectoryCall
+from gymhost.trajectory import TrajectoryCall
 from tests.json_values import VALUES, nested
 
 

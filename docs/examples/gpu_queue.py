@@ -1,6 +1,7 @@
 """An extension: scoring waits for one of a few GPUs. A wrapper waits by yielding an awaitable."""
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Generator
+from typing import Any
 
 import anyio
 
@@ -14,7 +15,7 @@ class GpuQueue:
         self.gpus = anyio.CapacityLimiter(gpus)
 
     @hookimpl(wrapper=True)
-    def verify(self) -> Generator[Awaitable[None] | None, Score, Score]:
+    def verify(self) -> Generator[Any, Score, Score]:
         borrower = object()
         yield self.gpus.acquire_on_behalf_of(borrower)
         try:

@@ -42,7 +42,10 @@ class Api:
         raw, body = await self._body(request, mount)
         key = request.headers.get("idempotency-key") or None
         seeded = await self._host.seed(name, body, raw, key)
-        answer: JSONObject = {"session_id": seeded.session_id, "expires_at": seeded.expires_at}
+        answer: JSONObject = {
+            "session_id": seeded.session_id,
+            "expires_at": _when(seeded.expires_at),
+        }
         if len(mount.tools):
             answer["mcp"] = {
                 "server_name": name,

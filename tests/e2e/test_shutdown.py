@@ -12,9 +12,9 @@ import pytest
 
 from tests.distributions import install
 from tests.e2e.gates import Gate
-from tests.e2e.raw import connect, head, request
+from tests.e2e.raw import connect, head, read_until, request
 from tests.e2e.servers import Server, Servers, call_tool, seed, verify
-from tests.http.wire import MODERN, call
+from tests.http.wire import MODERN, call, post
 
 QUICK = """
 from gated import Gated, note
@@ -62,11 +62,16 @@ def until(ask: Callable[[], Any], status: int) -> httpx2.Response:
     return answer
 
 
-def test_running_calls_are_drained_while_new_requests_are_refused(
+def test_running_calls_are_drained_while_streams_end_and_new_requests_are_refused(
     servers: Servers, backend: str, gate: Gate
 ) -> None:
     server = servers.start("--backend", backend, "--grace", "50")
-    with server.client() as http, server.client() as late, ThreadPoolExecutor() as threads:
+    with (
+        server.client() as http,
+        server.client() as late,
+        connect(server) as agent,
+        ThreadPoolExecutor() as threads,
+    ):
         session_id, token = seed(http)
         _, second = seed(http)
         _, other = seed(http)
@@ -75,7 +80,11 @@ def test_running_calls_are_drained_while_new_requests_are_refused(
             threads.submit(call_tool, http, second, "block", port=gate.port),  # in a thread
         ]
         arrivals = [gate.wait(), gate.wait()]
+        listen = post(MODERN, "subscriptions/listen", {"notifications": {}}, token=other)
+        agent.sendall(request("/envs/gated/mcp", listen))
+        read_until(agent, b"acknowledged")
         server.send()
+        read_until(agent, b"\r\n0\r\n")
         refused = until(lambda: late.post("/envs/gated/seed_session"), 503).json()
         assert refused["failure_kind"] == "over_capacity"
         assert verify(late, session_id).status_code == 503
@@ -86,7 +95,7 @@ def test_running_calls_are_drained_while_new_requests_are_refused(
         assert [call.result()["content"][0]["text"] for call in calling] == ["held", "blocked"]
     assert server.wait() == 0
     assert sorted(servers.life[1:-1]) == ["close: shutdown", *["close: shutdown ok"] * 2]
-    assert messages(server) == ["stopping: 2 requests running"]
+    assert messages(server) == ["stopping: 3 requests running"]
 
 
 def test_a_call_longer_than_the_grace_is_cancelled_and_recorded(

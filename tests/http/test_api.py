@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -34,7 +35,7 @@ async def test_seed_answers_where_the_tools_are_and_what_opens_them() -> None:
         assert len(token) >= 43  # 256 bits
         assert body == {
             "session_id": session_id,
-            "expires_at": clock.now + 600,
+            "expires_at": datetime.fromtimestamp(clock.now + 600, UTC).isoformat(),
             "mcp": {
                 "server_name": "diary",
                 "url_path": "/mcp",
