@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,7 +22,7 @@ from gymhost.errors import (
     UnknownTool,
     is_crash,
 )
-from gymhost.models import JSONObject, ToolCall, ToolOutcome
+from gymhost.models import JSONObject, ToolCall, ToolOutcome, finite_json
 from gymhost.mount import Mount
 from gymhost.registry import Registry, hash_token, mint_session_id
 from gymhost.session import Session
@@ -34,6 +33,9 @@ from gymhost.tools import Tool
 __all__ = ["Calling"]
 
 logger = logging.getLogger("gymhost.calls")
+
+DEPTH = 150
+"""Fewer brackets than that can't nest deeper than pydantic's JSON parser goes, which is 200."""
 
 
 class Calling:
@@ -198,8 +200,7 @@ class Calling:
                 outcome = await mount.call_tool(session, call, tool)
             except ToolError as exc:
                 outcome = _error(exc, mount.limits.result_bytes)
-            _refuse_unrecordable(outcome)
-            return outcome, session.changed_state()
+            return _recordable(outcome), session.changed_state()
         except CallTimeout as exc:
             masks = tool is not None and tool.options.timeout_masks
             kind = "environment_timeout" if masks else "timeout"
@@ -239,14 +240,22 @@ def _refuse_ended(slot: Slot) -> None:
     raise ToolRefused("The session has ended.", "session_ended")
 
 
-def _refuse_unrecordable(outcome: ToolOutcome) -> None:
-    """Refuse what an author's call_tool, or a wrapper, has made of an outcome.
+def _recordable(outcome: ToolOutcome) -> ToolOutcome:
+    """Return an outcome that the record can hold: this one, or that it is nested too deep.
 
-    Raises: ValueError: it is not finite JSON.
+    An agent can make a tool that repeats its arguments nest deeper than a JSON parser goes.
+
+    Raises: ValueError: an author's call_tool, or a wrapper, has made what is not finite JSON.
     """
     encoded = pydantic_core.to_json(outcome)
     if b"NaN" in encoded or b"Infinity" in encoded:  # a number, or only a word in a text
-        json.dumps([outcome.content, outcome.structured_content], allow_nan=False)
+        finite_json([outcome.content, outcome.structured_content])
+    if encoded.count(b"[") + encoded.count(b"{") >= DEPTH:
+        try:
+            pydantic_core.from_json(b"[%b]" % encoded)  # as deep as it stands in the record
+        except ValueError:
+            return ToolOutcome.error("The result is nested too deep.", "limit")
+    return outcome
 
 
 def _error(error: ToolError, result_bytes: int) -> ToolOutcome:

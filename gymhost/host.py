@@ -105,7 +105,7 @@ class Host:
         if mount is not None:
             return mount
         for record in self.records:
-            if record.name == name and record.status == "failed":
+            if record.name == name and record.status == "failed" and record.kind != "extension":
                 raise EnvironmentDown(f"{name!r} is not served: {record.reason}")
         known = ", ".join(sorted(self.mounts)) or "none"
         raise UnknownEnvironment(f"No environment is named {name!r}. Served here: {known}.")

@@ -58,7 +58,7 @@ class Api:
 
     async def verify(self, request: Request, name: str) -> Response:
         mount = self._host.mount(name)
-        raw, body = await self._body(request, mount)
+        raw, body = await self._body(request, mount, finite=False)  # echoed, not kept
         optional = mount.instance.stateless
         session_id = _session_id(request, body, optional=optional)
         with _cookie_on_errors(name, session_id):
@@ -155,13 +155,15 @@ class Api:
     async def index(self, request: Request, name: str) -> Response:
         return _json({"gymhost": self._version, "environments": "/envs", "health": "/healthz"})
 
-    async def _body(self, request: Request, mount: Mount) -> tuple[bytes, JSONObject]:
+    async def _body(
+        self, request: Request, mount: Mount, *, finite: bool = True
+    ) -> tuple[bytes, JSONObject]:
         try:
             raw = await read_body(request.scope, request.receive, mount.limits.body_bytes)
         except BodyTooLarge:
             mount.counts["body_too_large"] += 1
             raise
-        return raw, parse_object(raw)
+        return raw, parse_object(raw, finite=finite)
 
     def _base_url(self, request: Request) -> str:
         return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
