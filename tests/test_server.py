@@ -53,7 +53,7 @@ def test_a_name_that_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)  # a real one would ask the network
-    with pytest.raises(ServeError, match="'nowhere' is no address of this machine: .*not known"):
+    with pytest.raises(ServeError, match=r"'nowhere' is no address of this machine: .*not known"):
         bind("nowhere", 0)
 
 

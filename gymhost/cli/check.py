@@ -68,14 +68,15 @@ async def _check(names: list[str]) -> tuple[list[Played], list[str]]:
     key = secrets.token_urlsafe()
     app = create_app(host, KeyGuard([key]))
     stop = anyio.Event()
+    found: tuple[list[Played], list[str]] = [], []
     with bind("127.0.0.1", 0) as bound:
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve_here, app, bound, stop.wait)
             async with Client(url, key) as client:
-                played, problems = await _play(host, client, names)
+                found = await _play(host, client, names)
             stop.set()
-    return played, problems
+    return found
 
 
 async def _play(host: Host, client: Client, names: list[str]) -> tuple[list[Played], list[str]]:
