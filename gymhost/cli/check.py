@@ -38,13 +38,10 @@ def check(
       gymhost check weather
     """
     configure_logging(quiet=True)
-    right = _report(*anyio.run(_check, names or []))
-    if not right:
-        raise typer.Exit(1)
+    _report(*anyio.run(_check, names or []))
 
 
-def _report(played: list[Played], problems: list[str]) -> bool:
-    """Print what was played and what is wrong; say whether nothing is."""
+def _report(played: list[Played], problems: list[str]) -> None:
     if played:
         table(
             ("ENVIRONMENT", "TASK", "EXPECTED", "REFERENCE", "NO ACTION", "RESULT"),
@@ -56,7 +53,8 @@ def _report(played: list[Played], problems: list[str]) -> bool:
     without = sum(each.skipped for each in played)
     summary = f"{len(played) - wrong - without} right, {wrong} wrong"
     line(f"{summary}, {without} without a reference" if without else summary)
-    return not wrong and not problems
+    if wrong or problems:
+        raise typer.Exit(1)
 
 
 async def _check(names: list[str]) -> tuple[list[Played], list[str]]:

@@ -34,10 +34,9 @@ def list_plugins(
         line("No plugins are installed. Try: pip install gym-env-weather")
         return
     table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), rows)
-    failed = [record for record in host.records if record.status == "failed"]
-    for record in failed if verbose else ():
-        line(f"\n{record.name}:")
-        if record.error is not None:
-            line("".join(traceback.format_exception(record.error)).rstrip())
+    failed = [(record.name, record.error) for record in host.records if record.error is not None]
+    for name, error in failed if verbose else ():
+        line(f"\n{name}:")
+        line("".join(traceback.format_exception(error)).rstrip())
     if failed:
         raise typer.Exit(1)

@@ -25,6 +25,17 @@ class Unstartable(Environment):
 """
 
 
+EXTENSION = """
+from gated import Gated
+from gymhost import hookimpl
+
+class More:
+    @hookimpl
+    def register_environments(self, register):
+        register("more", Gated)
+"""
+
+
 def install_failing(servers: Servers) -> None:
     """Install a plugin that can't be imported, and one that can't start."""
     install(servers.folder, "gym-broken", BROKEN, {"broken": "Broken"}, version="0.3")
@@ -46,19 +57,21 @@ def run(servers: Servers, *arguments: str, **more: str) -> subprocess.CompletedP
 
 def test_it_says_what_is_up_where_and_what_failed_and_why(servers: Servers, backend: str) -> None:
     install_failing(servers)
+    install(servers.folder, "gym-more", EXTENSION, {"extension": "More"})
     server = servers.start("--backend", backend)
     first, *rest = server.lines
     assert re.fullmatch(rf"gymhost \S+ on {server.url} \({backend}\)", first)
     assert rest[0].split() == ["gated", f"{server.url}/envs/gated", "(gated", "1.0)"]
-    assert rest[1].split()[:2] == ["weather", f"{server.url}/envs/weather"]
-    assert rest[2] == "not served:"
-    assert rest[3].startswith("  broken (gym-broken 0.3): ")
-    assert "No module named 'no_such_module'" in rest[3]
-    assert rest[4].startswith("  unstartable (unstartable 1.0): ")
-    assert "no database" in rest[4]
+    assert rest[1].split()[:2] == ["more", f"{server.url}/envs/more"]
+    assert rest[2].split()[:2] == ["weather", f"{server.url}/envs/weather"]
+    assert rest[3] == "not served:"
+    assert rest[4].startswith("  broken (gym-broken 0.3): ")
+    assert "No module named 'no_such_module'" in rest[4]
+    assert rest[5].startswith("  unstartable (unstartable 1.0): ")
+    assert "no database" in rest[5]
     with server.client() as http:
         listed = http.get("/envs").json()
-        assert [each["name"] for each in listed["environments"]] == ["gated", "weather"]
+        assert [each["name"] for each in listed["environments"]] == ["gated", "more", "weather"]
         assert [each["name"] for each in listed["failed"]] == ["broken", "unstartable"]
         seed(http)
         assert http.post("/envs/unstartable/seed_session").status_code == 503
