@@ -12,7 +12,7 @@ from gymhost.hookspecs import PROJECT
 
 __all__ = ["AUTHOR_ERRORS", "Installed", "installed"]
 
-AUTHOR_ERRORS = (Exception, SystemExit)
+AUTHOR_ERRORS = (Exception, SystemExit, BaseExceptionGroup)
 """A plugin's import or constructor may call sys.exit(); that must not end the host."""
 
 

@@ -44,7 +44,7 @@ GRACE_SECONDS = 10.0
 # What open connections get after everything of ours has ended, before they are cut off.
 CONNECTION_SECONDS = 2.0
 # What the host gets to stop; its own limits are shorter, for hooks that can be cancelled.
-HOST_SECONDS = 40.0
+HOST_SECONDS = 60.0
 BACKLOG = 2048
 
 

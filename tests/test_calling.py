@@ -431,3 +431,26 @@ async def test_what_an_agent_is_told_is_within_the_size_of_a_result(name: str) -
             outcome = await served.call(session, tool_name, **arguments)
             assert outcome.is_error
             assert len(outcome.text) <= 1000
+
+
+@pytest.mark.parametrize(("depth", "refused"), [(100, False), (190, False), (197, True)])
+async def test_a_result_that_repeats_deep_arguments_leaves_a_readable_record(
+    depth: int, refused: bool
+) -> None:
+    class Mirror(Library):
+        @tool
+        async def mirror(self, value: Any) -> dict[str, Any]:
+            return {"value": {"deeper": [value]}}
+
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    async with serve({"library": Mirror()}) as served:
+        session = await served.seed("library")
+        outcome = await served.call(session, "mirror", value=value)
+        assert outcome.is_error == refused
+        if refused:
+            assert outcome.text == "The result is nested too deep."
+        (call,) = (await served.record(session))["calls"]
+        assert call["kind"] == ("limit" if refused else "ok")
+        assert (await served.verify(session)).status_code == 200  # an agent can cause it at will

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 import gymhost
-from gymhost.errors import MethodNotAllowed, NotFound, PluginLoadError
+from gymhost.errors import MethodNotAllowed, NotFound
 from gymhost.host import Host, task_group
 from gymhost.http.api import Api, Handler
 from gymhost.http.auth import Guard
@@ -34,8 +34,6 @@ class GymhostApp(Starlette):
     served: Host
     in_flight: InFlight
     environments: EnvironmentRoutes
-    startup_error: PluginLoadError | None = None
-    """Why a strict application did not start."""
 
     async def drain(self, grace: float) -> int:
         """Take no new work, end open streams at once, and give the rest `grace` seconds.
@@ -57,7 +55,7 @@ def create_app(
 ) -> GymhostApp:
     """Return the application that serves a host. Its lifespan is the host's.
 
-    A `strict` one does not start where a plugin has failed; `startup_error` names them all.
+    A `strict` one does not start where a plugin has failed: a PluginLoadError names them all.
 
     `mcp_allowed_hosts` turns on the agent plane's check of the Host header, which is off: values
     as they are sent (`gym.example:8000`, `localhost:*`).
@@ -75,11 +73,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         async with host:
             if strict:
-                try:
-                    check_all_up(host.records)
-                except PluginLoadError as exc:
-                    created.startup_error = exc
-                    raise
+                check_all_up(host.records)
             async with environments.run():
                 yield
 
@@ -146,11 +140,12 @@ class EnvironmentRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         name, _, rest = path.strip("/").partition("/")
-        if rest == "mcp":
-            endpoint = self._endpoints.get(name)
-            if endpoint is not None:
-                await endpoint(scope, receive, send)
-                return
+        if rest.partition("/")[0] == "mcp":
+            endpoint = self._endpoints.get(name) if rest == "mcp" else None
+            if endpoint is None:  # never 401: an agent's client would begin an OAuth discovery
+                raise NotFound(f"There is no MCP endpoint at {path!r}.")
+            await endpoint(scope, receive, send)
+            return
         # the key comes first: without it, nobody learns which environments there are
         self._guard.check(Headers(scope=scope))
         mount = self._host.mount(name)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from signal import SIGINT, SIGTERM
-from typing import Any
 
 import httpx2
 import pytest
@@ -55,11 +53,11 @@ def test_a_signal_closes_sessions_and_shuts_environments_down(
     assert message.startswith("stopping: ")
 
 
-def until(ask: Callable[[], Any], status: int) -> httpx2.Response:
-    """Ask until the answer has a status, as soon as the server has taken a signal in."""
-    while (answer := ask()).status_code != status:
-        assert answer.is_success, answer.text
-    return answer
+def wait_until_stopping(http: httpx2.Client) -> None:
+    """Wait until the server has taken a signal in."""
+    while (answer := http.get("/readyz")).status_code != 503:
+        assert answer.json()["status"] == "ready"
+    assert answer.json()["status"] == "stopping"
 
 
 def test_running_calls_are_drained_while_streams_end_and_new_requests_are_refused(
@@ -85,10 +83,11 @@ def test_running_calls_are_drained_while_streams_end_and_new_requests_are_refuse
         read_until(agent, b"acknowledged")
         server.send()
         read_until(agent, b"\r\n0\r\n")
-        refused = until(lambda: late.post("/envs/gated/seed_session"), 503).json()
-        assert refused["failure_kind"] == "over_capacity"
+        wait_until_stopping(late)
+        refused = late.post("/envs/gated/seed_session")
+        assert refused.status_code == 503
+        assert refused.json()["failure_kind"] == "over_capacity"
         assert verify(late, session_id).status_code == 503
-        assert late.get("/readyz").json()["status"] == "stopping"
         assert call_tool(late, other, "say", text="late")["isError"]
         for arrival in arrivals:
             arrival.release()
@@ -121,7 +120,7 @@ def test_a_second_signal_ends_the_grace(servers: Servers, backend: str, gate: Ga
         agent.sendall(request("/envs/gated/mcp", call(MODERN, "hold", token, port=gate.port)))
         arrival = gate.wait()
         server.send()
-        until(lambda: http.post("/envs/gated/seed_session"), 503)
+        wait_until_stopping(http)
         server.send()
         arrival.wait_gone()
         assert server.wait() == 0
@@ -155,7 +154,7 @@ def test_a_verify_whose_client_has_gone_is_finished_first(
             trainer.sendall(head(server, "POST", "/envs/gated/verify", length) + body)
             arrival = gate.wait()
         server.send()
-        until(lambda: http.post("/envs/gated/seed_session"), 503)
+        wait_until_stopping(http)
     arrival.release()
     assert server.wait() == 0
     assert servers.life[1:] == ["verified after 0 calls", "close: verified", "shutdown"]

@@ -40,7 +40,7 @@ class Plane:
 
 
 @pytest.fixture(scope="module")
-async def plane() -> AsyncGenerator[Plane]:
+async def plane(anyio_backend: str) -> AsyncGenerator[Plane]:
     config = EnvironmentConfig(plugin=Notebook, limits=Limits(mcp_body_bytes=LIMIT))
     async with (
         testing.client({"notebook": config}) as client,

@@ -39,7 +39,7 @@ class Servers:
 
 
 @pytest.fixture(scope="module")
-async def servers() -> AsyncGenerator[Servers]:
+async def servers(anyio_backend: str) -> AsyncGenerator[Servers]:
     async with (
         testing.client({"echo": Echo}) as client,
         http_client(client.app) as ours,
