@@ -180,6 +180,8 @@ class Calling:
             call = replace(call, duration=self._clock.monotonic() - begun, outcome=outcome)
             with anyio.CancelScope(shield=True):
                 await self._record(mount, slot, call, None)
+            if is_stray(exc):
+                return outcome
             raise
         call = replace(call, duration=self._clock.monotonic() - begun, outcome=outcome)
         # shielded: what ran is recorded, whole

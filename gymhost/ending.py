@@ -21,7 +21,7 @@ from gymhost.slots import Slot
 from gymhost.stores import SessionRow, SessionStore, Status
 from gymhost.stores.base import ENDED
 
-__all__ = ["LIVING", "Ending", "expires_at", "is_stray"]
+__all__ = ["LIVING", "Ending", "expires_at", "hook_failure", "is_stray"]
 
 logger = logging.getLogger("gymhost.sessions")
 
@@ -48,6 +48,15 @@ def is_stray(error: BaseException) -> bool:
     """
     cancelled = isinstance(error, anyio.get_cancelled_exc_class())
     return cancelled and anyio.current_effective_deadline() > -math.inf
+
+
+def hook_failure(mount: Mount, what: str, error: BaseException) -> BaseException:
+    """Return what a request is answered where a hook failed; a cancellation of ours as it is."""
+    if not is_stray(error):
+        return mount.failure(what, error)
+    inside = RuntimeError(f"{what} was cancelled from inside")
+    inside.__cause__ = error
+    return mount.failure(what, inside)
 
 
 class Ending:

@@ -10,7 +10,7 @@ import anyio
 import pydantic_core
 
 from gymhost.clock import Clock
-from gymhost.ending import Ending, expires_at
+from gymhost.ending import Ending, expires_at, hook_failure
 from gymhost.errors import KeyConflict, OverCapacity
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
@@ -126,7 +126,7 @@ class Seeding:
                 session, task
             )
         except BaseException as exc:
-            failure = mount.failure("seed", exc)
+            failure = hook_failure(mount, "seed", exc)
             if failure is exc:
                 raise
             raise failure from exc

@@ -13,7 +13,7 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
-from gymhost.ending import LIVING, Ending, is_stray
+from gymhost.ending import LIVING, Ending, hook_failure
 from gymhost.errors import (
     AlreadyVerified,
     OverCapacity,
@@ -156,11 +156,7 @@ class Verification:
             result = await mount.verify(session, Trajectory(body.get("response")))
             dumped = _dump_result(result)
         except BaseException as exc:
-            error: BaseException = exc
-            if is_stray(exc):
-                error = RuntimeError("it was cancelled from inside")
-                error.__cause__ = exc
-            failure = mount.failure("verify", error)
+            failure = hook_failure(mount, "verify", exc)
             with anyio.CancelScope(shield=True):
                 await self._note_failure(slot)
             if failure is exc:
@@ -196,7 +192,7 @@ class Verification:
             result = await mount.verify(session, Trajectory(body.get("response")))
             verdict = Verdict(body_hash, _dump_result(result), None, self._clock.time())
         except BaseException as exc:
-            failure = mount.failure("verify", exc)
+            failure = hook_failure(mount, "verify", exc)
             if failure is exc:
                 raise
             raise failure from exc

@@ -33,6 +33,11 @@ class Stray(Diary):
         await await_a_cancelled_task()
         return ""
 
+    async def seed(self, session: Any, task: Any) -> Any:
+        if self.where == "seed":
+            await await_a_cancelled_task()
+        return await super().seed(session, task)
+
     async def verify(self, session: Any, trajectory: Any) -> Any:
         if self.where == "verify":
             await await_a_cancelled_task()
@@ -55,6 +60,17 @@ async def test_a_verify_that_is_cancelled_from_inside_fails_alone() -> None:
             stray.where = ""
             assert (await served.verify(session)).json()["reward"] == 0.0
             assert (await served.verify(other)).json()["reward"] == 0.0
+
+
+async def test_a_seed_that_is_cancelled_from_inside_fails_alone() -> None:
+    stray = Stray()
+    async with serve({"stray": stray}) as served:
+        stray.where = "seed"
+        with anyio.fail_after(5):
+            answer = await served.http.post("/envs/stray/seed_session", json={})
+            assert (answer.status_code, answer.json()["failure_kind"]) == (502, "environment_error")
+            stray.where = ""
+            await served.seed("stray")
 
 
 async def test_a_close_that_is_cancelled_from_inside_fails_alone() -> None:
@@ -82,11 +98,10 @@ async def test_a_close_that_is_cancelled_from_inside_fails_alone() -> None:
 
 
 async def test_a_call_that_is_cancelled_from_inside_spoils_the_sample() -> None:
-    """The cancellation goes on, as all do; what the record says is whose it was."""
     async with serve({"stray": Stray()}) as served:
         session = await served.seed("stray")
         with anyio.fail_after(5):
-            with pytest.raises(asyncio.CancelledError):
-                await served.host.call_tool("stray", session.token, "work", {})
+            outcome = await served.call(session, "work")
+            assert (outcome.text, outcome.is_error) == ("The tool failed.", True)
             assert (await served.record(session))["failures"] == {"environment_error": 1}
             assert (await served.verify(session)).status_code == 502

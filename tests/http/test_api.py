@@ -383,3 +383,10 @@ async def test_a_sessions_page_is_json_though_its_state_holds_an_infinity() -> N
         session = await served.seed("unlimited")
         assert (await served.record(session))["state"] == {"limit": "Infinity"}
         assert (await served.verify(session)).json()["reward"] == 1.0
+
+
+async def test_an_echo_that_is_written_anew_is_json_whatever_came() -> None:
+    async with serve({"diary": Diary()}) as served:
+        session = await served.seed("diary")
+        answer = await served.verify(session, b'{"reward": 7, "x": 1e400}')
+        assert answer.json() == {"reward": 0.0, "x": None}
