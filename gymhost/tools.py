@@ -141,7 +141,13 @@ def to_outcome(value: Any, result_bytes: int) -> ToolOutcome:
         outcome, encoded = ToolOutcome.ok(value), value.encode()
     else:
         plain = pydantic_core.to_jsonable_python(value)
-        text = finite_json(plain)
+        try:
+            text = finite_json(plain)
+        except ValueError as exc:
+            if "integer string conversion" not in str(exc):
+                raise
+            # Python's limit; an agent's huge argument must not spoil its own sample
+            return ToolOutcome.error("The result has a number of too many digits.", "limit")
         encoded = text.encode()
         structured = isinstance(value, BaseModel | Mapping) or dataclasses.is_dataclass(value)
         outcome = ToolOutcome(

@@ -123,3 +123,8 @@ def test_a_result_past_the_limit_is_a_tool_error(fits: Any, too_long: Any) -> No
     refused = to_outcome(too_long, LIMIT)
     assert (refused.is_error, refused.kind, refused.structured_content) == (True, "limit", None)
     assert f"more than the {LIMIT} allowed" in refused.text
+
+
+def test_a_number_of_too_many_digits_is_a_limit_and_not_a_crash() -> None:
+    outcome = to_outcome({"n": 10**5000}, 1_000_000)
+    assert (outcome.is_error, outcome.kind) == (True, "limit")
