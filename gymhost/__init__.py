@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gymhost.aggregation import AggregateMetrics
 from gymhost.config import EnvironmentConfig
 from gymhost.environment import Environment
 from gymhost.errors import ToolError
@@ -15,6 +16,7 @@ from gymhost.trajectory import Trajectory
 __version__ = "0.1.0"
 
 __all__ = [
+    "AggregateMetrics",
     "Environment",
     "EnvironmentConfig",
     "Limits",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from gymhost.slots import Slot
 from gymhost.stores import SessionRow, SessionStore, Status
 from gymhost.stores.base import ENDED
 
-__all__ = ["LIVING", "Ending", "expires_at", "hook_failure", "is_stray"]
+__all__ = ["LIVING", "Ending", "expires_at", "hook_failure", "hook_failures_answered", "is_stray"]
 
 logger = logging.getLogger("gymhost.sessions")
 
@@ -57,6 +58,18 @@ def hook_failure(mount: Mount, what: str, error: BaseException) -> BaseException
     inside = RuntimeError(f"{what} was cancelled from inside")
     inside.__cause__ = error
     return mount.failure(what, inside)
+
+
+@contextmanager
+def hook_failures_answered(mount: Mount, what: str) -> Generator[None]:
+    """Raise a hook's failure as what a request is answered, with its cause."""
+    try:
+        yield
+    except BaseException as exc:
+        failure = hook_failure(mount, what, exc)
+        if failure is exc:
+            raise
+        raise failure from exc
 
 
 class Ending:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
+import anyio.to_thread
 from pydantic import BaseModel
 
+from gymhost.aggregation import AggregateMetrics, aggregate
 from gymhost.errors import PluginError
 from gymhost.hookspecs import LIFECYCLE_HOOKS, PROJECT, hookimpl
-from gymhost.models import CloseReason, Task, ToolCall, ToolOutcome, VerifyResult
+from gymhost.models import CloseReason, JSONObject, Task, ToolCall, ToolOutcome, VerifyResult
 from gymhost.session import NoState, Session, StateT
 from gymhost.trajectory import Trajectory
 
@@ -90,6 +92,14 @@ class Environment(ABC, Generic[StateT]):
 
     async def close(self, session: Session[StateT], reason: CloseReason) -> None:
         """Release what the session holds. Fires when it ends; after a crash, perhaps again."""
+
+    async def aggregate_metrics(self, results: Sequence[JSONObject]) -> AggregateMetrics:
+        """Return statistics over many of verify's answers. Fires when a trainer asks for them.
+
+        The default ones are those of `aggregate`. An override adds to what `super()` returns, or
+        chooses other `key_metrics`; a `mask_sample` answer among `results` is no measurement.
+        """
+        return await anyio.to_thread.run_sync(aggregate, results)
 
     def tasks(self) -> Iterable[Task]:
         """Return example tasks, for `gymhost check` and for people."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pluggy
 
 if TYPE_CHECKING:
-    from gymhost.models import Task, ToolCall, ToolOutcome, VerifyResult
+    from gymhost.aggregation import AggregateMetrics
+    from gymhost.models import JSONObject, Task, ToolCall, ToolOutcome, VerifyResult
     from gymhost.session import Session
     from gymhost.trajectory import Trajectory
 
@@ -81,6 +82,13 @@ class HookSpecs:
         """Release what the session holds. Fires when it ends, however it ends."""
 
     @_hookspec
+    def aggregate_metrics(  # type: ignore[empty-body]
+        self, environment: str, results: Sequence[JSONObject]
+    ) -> AggregateMetrics:
+        """Return statistics over many of verify's answers. Fires when a trainer asks for them."""
+        ...  # noqa: PIE790
+
+    @_hookspec
     def register_environments(self, register: Callable[..., None]) -> None:
         """Mount more environments: `register(name, cls, **options)`. Fires at load; plain `def`."""
 
@@ -89,6 +97,15 @@ EXTENSION_HOOKS = frozenset({"register_environments"})
 """Hooks that an extension implements itself, called once and synchronously, at load."""
 
 LIFECYCLE_HOOKS = frozenset(
-    {"startup", "shutdown", "seed", "allowed_tools", "call_tool", "verify", "close"}
+    {
+        "aggregate_metrics",
+        "allowed_tools",
+        "call_tool",
+        "close",
+        "seed",
+        "shutdown",
+        "startup",
+        "verify",
+    }
 )
 """Hooks of one environment, awaited by `dispatch`; extensions wrap them."""

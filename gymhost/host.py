@@ -22,7 +22,7 @@ from gymhost.calling import Calling
 from gymhost.clock import Clock, SystemClock
 from gymhost.config import EnvironmentConfig
 from gymhost.dispatch import create_plugin_manager
-from gymhost.ending import Ending
+from gymhost.ending import Ending, hook_failures_answered
 from gymhost.environment import Environment
 from gymhost.errors import EnvironmentDown, OverCapacity, StoreError, UnknownEnvironment
 from gymhost.lifecycle import Lifecycle
@@ -153,6 +153,17 @@ class Host:
         mount, tasks = self.mount(name), self._tasks()
         await self._calling.settle(session_id)
         return await self._verification.verify(mount, session_id, body, raw, tasks)
+
+    async def aggregate_metrics(self, name: str, results: Sequence[JSONObject]) -> bytes:
+        """Return statistics over many of verify's answers, as JSON: an `AggregateMetrics`.
+
+        Raises: EnvironmentFailed, EnvironmentTimeout, UnknownEnvironment, EnvironmentDown,
+        OverCapacity.
+        """
+        mount = self.mount(name)
+        self._tasks()
+        with hook_failures_answered(mount, "aggregate_metrics"):
+            return await mount.aggregate_metrics(results)
 
     async def close(self, name: str, session_id: str) -> Status:
         """End a session unscored, after its running calls; one that has ended stays as it is.

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
+import anyio.to_thread
 import pluggy
 
+from gymhost.aggregation import AggregateMetrics
 from gymhost.dispatch import HookChain, Runner, compile_chain
 from gymhost.environment import Environment
 from gymhost.errors import (
@@ -86,6 +88,7 @@ class Mount:
         self._call_tool = chain("call_tool")
         self._verify = chain("verify")
         self._close = chain("close")
+        self._aggregate_metrics = chain("aggregate_metrics")
 
     async def startup(self, run: Runner) -> None:
         """Take the tools that the author registers, and start the environment.
@@ -166,6 +169,18 @@ class Mount:
     async def close(self, session: Session[Any], reason: str) -> None:
         """Let the environment release what a session holds."""
         await self._close({"session": session, "reason": reason}, self.limits.close_seconds)
+
+    async def aggregate_metrics(self, results: Sequence[JSONObject]) -> bytes:
+        """Return statistics over many of verify's answers, as JSON.
+
+        Raises: ValueError: what the hook returned is not finite JSON, or no AggregateMetrics.
+        """
+        metrics = await self._aggregate_metrics({"results": results}, self.limits.verify_seconds)
+        if not isinstance(metrics, AggregateMetrics):
+            raise PluginError(
+                f"aggregate_metrics returned {type(metrics).__name__}, not AggregateMetrics"
+            )
+        return await anyio.to_thread.run_sync(metrics.dump)  # many tasks make it large
 
     @property
     def keeps_nothing(self) -> bool:

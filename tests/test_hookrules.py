@@ -101,7 +101,10 @@ class WrongArgument:
         return (yield)
 
 
-HOOKS = "allowed_tools, call_tool, close, register_environments, seed, shutdown, startup, verify"
+HOOKS = (
+    "aggregate_metrics, allowed_tools, call_tool, close, register_environments, seed, shutdown, "
+    "startup, verify"
+)
 
 EXTENSIONS = [
     (Unknown, f"'verfy' is no hook. Hooks: {HOOKS}"),

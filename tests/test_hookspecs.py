@@ -43,7 +43,14 @@ def test_the_docs_examples_are_the_tested_files() -> None:
     text = HOOKS.read_text("utf-8")
     assert included(text) == text
     shown = re.findall(r"<!-- docs/examples/(\w+)\.py -->", text)
-    assert sorted(shown) == ["gpu_queue", "many_worlds", "polite", "slow_verify", "time_limit"]
+    assert sorted(shown) == [
+        "gpu_queue",
+        "many_worlds",
+        "pass_at_k",
+        "polite",
+        "slow_verify",
+        "time_limit",
+    ]
 
 
 def test_every_hook_is_an_environments_or_an_extensions() -> None:

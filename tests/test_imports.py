@@ -12,6 +12,7 @@ import pytest
 # and those beside it as long as that makes no circle. Inside a package, anything goes.
 LAYERS = (
     {
+        "aggregation",
         "clock",
         "control_key",
         "errors",

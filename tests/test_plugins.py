@@ -178,7 +178,10 @@ FAILURES: dict[str, tuple[EnvironmentLike, str]] = {
         "'with-options' is an instance: it takes no options",
     ),
     "Capital": (World, "'Capital' can't be mounted: use lower-case ASCII letters, digits, '_'"),
-    "misspelt": (Misspelt, "'sede' is no hook. Hooks: allowed_tools, call_tool, close, "),
+    "misspelt": (
+        Misspelt,
+        "'sede' is no hook. Hooks: aggregate_metrics, allowed_tools, call_tool, close, ",
+    ),
     "wanting": (Wanting, "PluginValidationError: Plugin 'environment:wanting' for hook 'verify' "),
     "twice": (Twice, "HookError: 'verify' is implemented more than once: verify, verify_again"),
     "reserved": (Reserved, "ToolDefinitionError: tool name 'seed_session' is reserved"),

@@ -12,6 +12,7 @@ import pydantic_core
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gymhost.aggregation import read_results
 from gymhost.errors import BodyTooLarge, InvalidField, RequestError, SessionLost
 from gymhost.host import Host
 from gymhost.http.body import parse_object, read_body
@@ -75,6 +76,12 @@ class Api:
         with _cookie_on_errors(name, session_id):
             status = await self._host.close(name, session_id)
         return _session_json({"session_id": session_id, "status": status}, name, session_id)
+
+    async def aggregate_metrics(self, request: Request, name: str) -> Response:
+        _, body = await self._body(request, self._host.mount(name))
+        results = read_results(body.get("verify_responses"))
+        metrics = await self._host.aggregate_metrics(name, results)
+        return Response(metrics, media_type="application/json")
 
     async def environments(self, request: Request, name: str) -> Response:
         """List what is mounted, and what failed, with its reason."""

@@ -120,6 +120,7 @@ class EnvironmentRoutes:
             "seed_session": (("POST",), api.seed_session),
             "verify": (("POST",), api.verify),
             "close_session": (("POST",), api.close_session),
+            "aggregate_metrics": (("POST",), api.aggregate_metrics),
         }
 
     @asynccontextmanager
