@@ -31,3 +31,10 @@ def nested(depth: int) -> Any:
 def equal(one: Any, other: Any) -> bool:
     """Whether two values are the same JSON: 1, 1.0 and True are three."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+class NoJSON:
+    """A value that JSON has no form for. Its name in a test's id is the same in every process."""
+
+    def __repr__(self) -> str:
+        return "NoJSON()"

@@ -190,6 +190,9 @@ class Scalar32:
     def __init__(self, value: float) -> None:
         self._value = value
 
+    def __repr__(self) -> str:  # for the test's id, which is the same in every process
+        return f"Scalar32({self._value})"
+
     def __float__(self) -> float:
         return self._value
 

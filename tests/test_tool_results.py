@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from gymhost import ToolOutcome
 from gymhost.tools import to_outcome
+from tests.json_values import NoJSON
 
 LIMIT = 1_000
 
@@ -87,10 +88,10 @@ def test_an_outcome_is_passed_on_as_it_is() -> None:
         ["\ud83d"],
         {"\ud83d": 1},
         b"\xff",
-        object(),
+        NoJSON(),
         ToolOutcome.ok("\ud83d"),
         ToolOutcome([], {"a": math.nan}),
-        ToolOutcome([object()]),  # type: ignore[list-item]
+        ToolOutcome([NoJSON()]),  # type: ignore[list-item]
     ],
     ids=repr,
 )

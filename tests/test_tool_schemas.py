@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from gymhost import Session, tool
 from gymhost.errors import InvalidArguments, ToolDefinitionError
 from gymhost.signatures import _plans
+from tests.json_values import NoJSON
 from tests.method_tools import run, tools_of
 
 
@@ -149,7 +150,7 @@ def test_a_nested_model_keeps_its_description_and_the_names_give_no_titles() -> 
         (Unit, Unit.F, {"$ref": "#/$defs/Unit", "default": "F"}),
         (Place, Place(name="Rigi"), {**REF, "default": {"name": "Rigi", "height": None}}),
         (float, math.inf, {"type": "number"}),  # no JSON: the function still has it
-        (Any, object(), {}),
+        (Any, NoJSON(), {}),
         (
             Annotated[str, Field(description="Where.")],
             "Paris",
