@@ -5,8 +5,8 @@ from __future__ import annotations
 from gymhost.aggregation import AggregateMetrics
 from gymhost.config import EnvironmentConfig
 from gymhost.environment import Environment
-from gymhost.errors import ToolError
-from gymhost.hookspecs import hookimpl
+from gymhost.errors import CallTimeout, InvalidTask, ToolError
+from gymhost.hookspecs import Wrapper, hookimpl
 from gymhost.limits import Limits
 from gymhost.models import Reference, Task, ToolCall, ToolOutcome, VerifyResult
 from gymhost.session import Session
@@ -17,8 +17,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AggregateMetrics",
+    "CallTimeout",
     "Environment",
     "EnvironmentConfig",
+    "InvalidTask",
     "Limits",
     "Reference",
     "Session",
@@ -28,6 +30,7 @@ __all__ = [
     "ToolOutcome",
     "Trajectory",
     "VerifyResult",
+    "Wrapper",
     "hookimpl",
     "tool",
 ]

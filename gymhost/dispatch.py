@@ -20,11 +20,13 @@ from gymhost.errors import CallTimeout, HookError
 from gymhost.hookspecs import PROJECT, HookSpecs
 from gymhost.threads import Threads
 
-__all__ = ["HookCall", "HookChain", "Runner", "compile_chain", "create_plugin_manager"]
+__all__ = ["Check", "HookCall", "HookChain", "Runner", "compile_chain", "create_plugin_manager"]
 
 Wrapper = Generator[Any, Any, Any]
 Runner = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Awaits a function somewhere else: `OwnerTask.run`."""
+Check = Callable[[Any], Any]
+"""Returns a hook's result as its wrappers are to see it, or raises what is wrong with it."""
 
 
 def create_plugin_manager() -> pluggy.PluginManager:
@@ -46,6 +48,7 @@ def compile_chain(
     environment: str,
     siblings: Sequence[object],
     threads: Threads,
+    check: Check | None = None,
 ) -> HookChain:
     """Compile `plugin`'s implementation of a hook and the wrappers around it.
 
@@ -72,6 +75,7 @@ def compile_chain(
             if impl.wrapper and id(impl.plugin) not in others
         ],
         threads,
+        check,
     )
 
 
@@ -123,13 +127,18 @@ class HookChain:
         implementation: HookCall,
         wrappers: Sequence[HookCall],
         threads: Threads,
+        check: Check | None = None,
     ) -> None:
+        """`check` makes of what is returned what a wrapper is sent. Where there is no wrapper, it
+        is left to the caller.
+        """
         self.hook_name = hook_name
         self.implementation = implementation
         self._environment = environment
         self._is_async = inspect.iscoroutinefunction(implementation.function)
         self._wrappers = wrappers
         self._threads = threads
+        self._check = check
 
     @property
     def has_wrappers(self) -> bool:
@@ -179,12 +188,12 @@ class HookChain:
                 wrapper = each.bind(arguments)()
                 await self._enter(wrapper)
                 entered.append(wrapper)
-            result = await call()
+            result = self._checked(await call())
         except BaseException as exc:  # noqa: BLE001 - raised again below, if no wrapper minds
             error = exc
         for wrapper in reversed(entered):
             try:
-                result = await self._leave(wrapper, result, error)
+                result = self._checked(await self._leave(wrapper, result, error), wrapper)
                 error = None
             except BaseException as exc:  # noqa: BLE001
                 error = exc
@@ -196,6 +205,16 @@ class HookChain:
                 # keep both until the garbage collector comes by.
                 del error
         return result
+
+    def _checked(self, value: Any, wrapper: Wrapper | None = None) -> Any:
+        if self._check is None:
+            return value
+        try:
+            return self._check(value)
+        except Exception as exc:
+            if wrapper is not None:  # else it is the environment's, as ever
+                exc.add_note(f"{_name(wrapper)} returned it, a wrapper of {self.hook_name!r}")
+            raise
 
     async def _enter(self, wrapper: Wrapper) -> None:
         """Run a wrapper up to its bare `yield`."""

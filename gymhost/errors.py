@@ -6,14 +6,17 @@ GymhostError
 │   ├── ToolDefinitionError      one of its tools can't be offered
 │   └── HookError                a wrapper broke the rules of a wrapper
 ├── ServeError                   this process can't serve (a port in use)
+├── ConfigError                  the configuration is wrong: nothing is started (gymhost.config)
 ├── ToolError                    raised by an author: the agent reads its text
 │   ├── UnknownTool
 │   ├── InvalidArguments
 │   └── ToolRefused              a limit or the session's state forbids the call
 ├── CallTimeout                  a hook or tool took longer than its limit
-└── RequestError                 answers a control-plane request as problem+json
+└── RequestError         503     answers a control-plane request as problem+json
+    ├── InternalError    503     a bug of gymhost's own
     ├── InvalidBody      400     not JSON, or not an object
     ├── InvalidField     422     a field of the wrong type
+    │   └── InvalidTask  422     raised by an author: the task is none of this environment's
     ├── Unauthorized     401
     ├── Forbidden        403     --no-key: a Host or Origin that is not this machine
     ├── NotFound         404     no such page
@@ -49,9 +52,11 @@ __all__ = [
     "Forbidden",
     "GymhostError",
     "HookError",
+    "InternalError",
     "InvalidArguments",
     "InvalidBody",
     "InvalidField",
+    "InvalidTask",
     "KeyConflict",
     "LeaseLost",
     "MethodNotAllowed",
@@ -144,13 +149,23 @@ class RequestError(GymhostError):
     None of these is a reward: each answer carries `mask_sample: true`.
     """
 
-    status = 500
+    # never 500, which proxies and servers answer by themselves: a 5xx of ours says who failed
+    status = 503
     failure_kind = "internal_error"
 
     def __init__(self, detail: str = "", **extra: Any) -> None:
         super().__init__(detail)
         self.extra: dict[str, Any] = extra
         self.headers: dict[str, str] = {}
+
+    @classmethod
+    def failure_kinds(cls) -> tuple[str, ...]:
+        """Return what `failure_kind` may be."""
+        return (cls.failure_kind,)
+
+
+class InternalError(RequestError):
+    """gymhost itself failed. The cause is in the log, not in the answer."""
 
 
 class InvalidBody(RequestError):
@@ -165,6 +180,13 @@ class InvalidField(RequestError):
 
     status = 422
     failure_kind = "invalid_request"
+
+
+class InvalidTask(InvalidField):
+    """Raise it from seed or verify: the task is none of this environment's.
+
+    It is the trainer's mistake, so the text reaches them, and no failure is counted.
+    """
 
 
 class Unauthorized(RequestError):
@@ -238,6 +260,10 @@ class SampleMasked(EnvironmentFailed):
         super().__init__(detail, **extra)
         self.failure_kind = failure_kind
 
+    @classmethod
+    def failure_kinds(cls) -> tuple[str, ...]:
+        return ("environment_error", "environment_timeout", "store_error")
+
 
 class EnvironmentTimeout(RequestError):
     """The environment's code took longer than its limit."""
@@ -247,7 +273,7 @@ class EnvironmentTimeout(RequestError):
 
 
 class OverCapacity(RequestError):
-    """A limit of the environment is reached. Try again after `retry_after` seconds."""
+    """A limit is reached, or the server is stopping. Try again after `retry_after` seconds."""
 
     status = 503
     failure_kind = "over_capacity"
@@ -289,6 +315,10 @@ class SessionEnded(SessionError):
     def __init__(self, detail: str, failure_kind: str) -> None:
         super().__init__(detail)
         self.failure_kind = failure_kind
+
+    @classmethod
+    def failure_kinds(cls) -> tuple[str, ...]:
+        return ("session_closed", "session_lost")
 
 
 class TaskMismatch(SessionError):

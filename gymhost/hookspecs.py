@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pluggy
+from typing_extensions import TypeAliasType
 
 if TYPE_CHECKING:
     from gymhost.aggregation import AggregateMetrics
@@ -13,9 +14,13 @@ if TYPE_CHECKING:
     from gymhost.session import Session
     from gymhost.trajectory import Trajectory
 
-__all__ = ["EXTENSION_HOOKS", "LIFECYCLE_HOOKS", "PROJECT", "hookimpl"]
+__all__ = ["EXTENSION_HOOKS", "LIFECYCLE_HOOKS", "PROJECT", "Wrapper", "hookimpl"]
 
 PROJECT = "gymhost"
+
+_ResultT = TypeVar("_ResultT")
+Wrapper = TypeAliasType("Wrapper", Generator[Any, _ResultT, _ResultT], type_params=(_ResultT,))
+"""What a wrapper returns, by the hook's result: `def verify(self) -> Wrapper[VerifyResult]`."""
 
 _FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
 _hookspec = pluggy.HookspecMarker(PROJECT)

@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import anyio.to_thread
 import pluggy
 
 from gymhost.aggregation import AggregateMetrics
-from gymhost.dispatch import HookChain, Runner, compile_chain
+from gymhost.dispatch import Check, HookChain, Runner, compile_chain
 from gymhost.environment import Environment
 from gymhost.errors import (
     CallTimeout,
     EnvironmentFailed,
     EnvironmentTimeout,
+    InvalidTask,
     PluginError,
     ToolDefinitionError,
     is_crash,
 )
 from gymhost.models import JSONObject, Task, ToolCall, ToolOutcome, VerifyResult
 from gymhost.plugins import LoadedEnvironment, PluginRecord
-from gymhost.session import Session
+from gymhost.scores import as_result, checked_result
+from gymhost.session import Session, checked_state
 from gymhost.threads import Threads
 from gymhost.tools import Tool, ToolSet, method_tools
 from gymhost.trajectory import Trajectory
@@ -31,6 +34,8 @@ from gymhost.trajectory import Trajectory
 __all__ = ["Mount"]
 
 logger = logging.getLogger("gymhost.environment")
+
+_ResultT = TypeVar("_ResultT")
 
 
 class Mount:
@@ -71,7 +76,7 @@ class Mount:
         Raises: HookError: a hook is implemented twice.
         """
 
-        def chain(hook: str) -> HookChain:
+        def chain(hook: str, check: Check | None = None) -> HookChain:
             return compile_chain(
                 manager,
                 hook,
@@ -79,16 +84,19 @@ class Mount:
                 environment=self.name,
                 siblings=siblings,
                 threads=self.threads,
+                check=check,
             )
 
         self._startup = chain("startup")
         self._shutdown = chain("shutdown")
-        self._seed = chain("seed")
+        self._seed = chain("seed", partial(checked_state, model=self.instance.state_type))
         self._allowed_tools = chain("allowed_tools")
-        self._call_tool = chain("call_tool")
-        self._verify = chain("verify")
+        self._call_tool = chain("call_tool", partial(_checked, "call_tool", ToolOutcome))
+        self._verify = chain("verify", checked_result)
         self._close = chain("close")
-        self._aggregate_metrics = chain("aggregate_metrics")
+        self._aggregate_metrics = chain(
+            "aggregate_metrics", partial(_checked, "aggregate_metrics", AggregateMetrics)
+        )
 
     async def startup(self, run: Runner) -> None:
         """Take the tools that the author registers, and start the environment.
@@ -152,9 +160,7 @@ class Mount:
         """Run one tool call, inside the wrappers."""
         arguments = {"session": session, "call": call}
         outcome = await self._call_tool(arguments, self.tool_seconds(tool))
-        if not isinstance(outcome, ToolOutcome):
-            raise PluginError(f"call_tool returned {type(outcome).__name__}, not a ToolOutcome")
-        return outcome
+        return _checked("call_tool", ToolOutcome, outcome)
 
     async def verify(self, session: Session[Any], trajectory: Trajectory) -> VerifyResult:
         """Score an attempt.
@@ -163,8 +169,7 @@ class Mount:
         finite JSON).
         """
         arguments = {"session": session, "trajectory": trajectory}
-        score = await self._verify(arguments, self.limits.verify_seconds)
-        return score if isinstance(score, VerifyResult) else VerifyResult(reward=score)
+        return as_result(await self._verify(arguments, self.limits.verify_seconds))
 
     async def close(self, session: Session[Any], reason: str) -> None:
         """Let the environment release what a session holds."""
@@ -176,10 +181,7 @@ class Mount:
         Raises: ValueError: what the hook returned is not finite JSON, or no AggregateMetrics.
         """
         metrics = await self._aggregate_metrics({"results": results}, self.limits.verify_seconds)
-        if not isinstance(metrics, AggregateMetrics):
-            raise PluginError(
-                f"aggregate_metrics returned {type(metrics).__name__}, not AggregateMetrics"
-            )
+        metrics = _checked("aggregate_metrics", AggregateMetrics, metrics)
         return await anyio.to_thread.run_sync(metrics.dump)  # many tasks make it large
 
     @property
@@ -206,6 +208,9 @@ class Mount:
 
         A cancellation is returned as it is.
         """
+        if isinstance(error, InvalidTask):
+            self.counts["invalid_task"] += 1
+            return error
         if isinstance(error, CallTimeout):
             self.counts["environment_timeout"] += 1
             return EnvironmentTimeout(f"{what} took longer than {error.seconds:g} s.")
@@ -219,3 +224,13 @@ class Mount:
     def degraded(self) -> bool:
         """Whether too many abandoned threads still run."""
         return self.threads.stuck > self.limits.stuck_threads
+
+
+def _checked(hook: str, kind: type[_ResultT], result: Any) -> _ResultT:
+    """Return what a hook returned.
+
+    Raises: PluginError: it is something else.
+    """
+    if not isinstance(result, kind):
+        raise PluginError(f"{hook} returned {type(result).__name__}, not {kind.__name__}")
+    return result

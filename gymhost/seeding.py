@@ -10,7 +10,7 @@ import anyio
 import pydantic_core
 
 from gymhost.clock import Clock
-from gymhost.ending import Ending, expires_at, hook_failure
+from gymhost.ending import Ending, expires_at, hook_failures_answered
 from gymhost.errors import KeyConflict, OverCapacity
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
@@ -120,13 +120,8 @@ class Seeding:
         session: Session[Any] = Session(
             session_id, mount.name, task, model=mount.instance.state_type
         )
-        try:
+        with hook_failures_answered(mount, "seed"):
             state = await mount.seed(session, task)
             return dump_state(state, mount.instance.state_type), await mount.allowed_tools(
                 session, task
             )
-        except BaseException as exc:
-            failure = hook_failure(mount, "seed", exc)
-            if failure is exc:
-                raise
-            raise failure from exc

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic
+from typing import Any, Generic
 
 import pydantic_core
 from pydantic import BaseModel
@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from gymhost.models import Task, ToolCall
 
-__all__ = ["NoState", "Session", "dump_state"]
+__all__ = ["NoState", "Session", "checked_state", "dump_state"]
 
 
 class NoState(BaseModel):
@@ -38,6 +38,7 @@ class Session(Generic[StateT]):
         "_state",
         "_task",
         "environment",
+        "failure_kind",
         "id",
     )
 
@@ -53,8 +54,11 @@ class Session(Generic[StateT]):
         read_only: bool = False,
     ) -> None:
         self.id = session_id
+        """Empty in the detached session of a stateless environment's verify."""
         self.environment = environment
         """The name the environment is mounted under."""
+        self.failure_kind: str | None = None
+        """During verify: what has spoiled the sample before it, so that its score is no reward."""
         self._task = task
         self._model = model
         self._dumped = state
@@ -99,6 +103,11 @@ class Session(Generic[StateT]):
             self._calls = tuple(ToolCall.load(data) for data in self._dumped_calls)
         return self._calls
 
+    @property
+    def call_count(self) -> int:
+        """How many calls have ended: `len(session.calls)`, without reading them."""
+        return len(self._dumped_calls)
+
     def changed_state(self) -> bytes | None:
         """Return the state to keep; None where it was not read, or is as it was.
 
@@ -118,14 +127,23 @@ class Session(Generic[StateT]):
         return dumped
 
 
+def checked_state(state: Any, model: type[StateT]) -> StateT:
+    """Return what seed returned.
+
+    Raises: ValueError: it is no `model`.
+    """
+    if not isinstance(state, model):
+        raise ValueError(f"the state must be a {model.__name__}, not {type(state).__name__}")
+    return state
+
+
 def dump_state(state: BaseModel, model: type[BaseModel]) -> bytes:
     """Return a state as JSON.
 
     Raises: ValueError: it would not come back from a store as it is (NaN, a private attribute, a
     tuple in an `Any`, a value that is not JSON).
     """
-    if not isinstance(state, model):
-        raise ValueError(f"the state must be a {model.__name__}, not {type(state).__name__}")
+    checked_state(state, model)
     try:
         dumped = state.model_dump_json(warnings=False).encode()
         restored = model.model_validate_json(dumped)

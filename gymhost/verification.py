@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal
@@ -13,9 +12,10 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
-from gymhost.ending import LIVING, Ending, hook_failure
+from gymhost.ending import LIVING, Ending, hook_failure, hook_failures_answered
 from gymhost.errors import (
     AlreadyVerified,
+    InternalError,
     OverCapacity,
     RequestError,
     SampleMasked,
@@ -23,9 +23,10 @@ from gymhost.errors import (
     StoreError,
     TaskMismatch,
 )
-from gymhost.models import JSONObject, Task, VerifyResult
+from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
 from gymhost.registry import Registry
+from gymhost.scores import dump_result
 from gymhost.session import Session
 from gymhost.slots import Slot, VerifyRun
 from gymhost.stores import SessionRow, SessionStore, Status, Verdict
@@ -133,7 +134,7 @@ class Verification:
         except Exception:
             # not the environment's: but one session's trouble is not the end of all others
             logger.exception("verify of session %s failed in gymhost", slot.id)
-            run.error = RequestError("gymhost failed. The log has the cause.")
+            run.error = InternalError("gymhost failed. The log has the cause.")
         finally:
             if slot.row.verdict is not None:
                 run.error = None  # what came after the score does not undo it
@@ -152,9 +153,10 @@ class Verification:
             return  # another process was first
         _refuse_unverifiable(slot.row)  # closed while this run waited for its turn
         session = slot.session(mount.instance.state_type)
+        session.failure_kind = slot.failure_kind
         try:
             result = await mount.verify(session, Trajectory(body.get("response")))
-            dumped = _dump_result(result)
+            dumped = dump_result(result)
         except BaseException as exc:
             failure = hook_failure(mount, "verify", exc)
             with anyio.CancelScope(shield=True):
@@ -188,14 +190,9 @@ class Verification:
         )
         model = mount.instance.state_type
         session: Session[Any] = Session("", mount.name, task, model=model)
-        try:
+        with hook_failures_answered(mount, "verify"):
             result = await mount.verify(session, Trajectory(body.get("response")))
-            verdict = Verdict(body_hash, _dump_result(result), None, self._clock.time())
-        except BaseException as exc:
-            failure = hook_failure(mount, "verify", exc)
-            if failure is exc:
-                raise
-            raise failure from exc
+            verdict = Verdict(body_hash, dump_result(result), None, self._clock.time())
         mount.counts["verified"] += 1
         return _answer_from(verdict, body_hash, None, mount.on_failure)
 
@@ -222,31 +219,6 @@ def _refuse_unverifiable(row: SessionRow) -> None:
         raise SessionEnded(f"Session {row.session_id!r} was closed unscored.", "session_closed")
     if row.status == "lost":
         raise SessionEnded(f"Session {row.session_id!r} was lost in a crash.", "session_lost")
-
-
-def _dump_result(result: VerifyResult) -> bytes:
-    """Return a result as JSON.
-
-    Raises: ValueError: an extra that is not finite JSON, or what was set after it was made.
-    """
-    given = result.model_dump(warnings=False)  # it is validated next
-    fields = VerifyResult.model_validate(given).model_dump()
-    if not fields["reward_components"]:
-        del fields["reward_components"]
-    plain = pydantic_core.to_jsonable_python(fields)
-    _refuse_non_finite(plain)
-    return pydantic_core.to_json(plain)
-
-
-def _refuse_non_finite(value: Any, path: str = "") -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{path or 'the result'} is not a finite number")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_non_finite(item, f"{path}.{key}" if path else str(key))
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_non_finite(item, f"{path}[{index}]")
 
 
 def _answer_from(

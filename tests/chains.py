@@ -3,7 +3,7 @@
 from typing import Any
 
 from gymhost import Environment, Session
-from gymhost.dispatch import HookChain, compile_chain, create_plugin_manager
+from gymhost.dispatch import Check, HookChain, compile_chain, create_plugin_manager
 from gymhost.threads import Threads
 
 
@@ -18,7 +18,11 @@ class World(Environment):
 
 
 def compiled(
-    hook: str, environment: Environment, *plugins: object, threads: Threads | None = None
+    hook: str,
+    environment: Environment,
+    *plugins: object,
+    threads: Threads | None = None,
+    check: Check | None = None,
 ) -> HookChain:
     """Compile a hook of an environment that is registered before `plugins`."""
     manager = create_plugin_manager()
@@ -32,6 +36,7 @@ def compiled(
         environment="world",
         siblings=siblings,
         threads=threads or Threads(2),
+        check=check,
     )
 
 

@@ -28,13 +28,14 @@ LAYERS = (
         "hookrules",
         "hookspecs",
         "mcp_tools",
+        "scores",
         "session",
         "signatures",
         "tools",
         "trajectory",
     },
     {"config", "environment", "stores"},
-    {"__init__", "plugins", "registry", "slots"},  # __init__: the public names, for authors
+    {"__init__", "instances", "plugins", "registry", "slots"},  # __init__: the public names, for authors
     {"lifecycle", "mount"},
     {"calling", "ending", "seeding", "verification"},  # what the host does
     {"host"},

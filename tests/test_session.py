@@ -108,6 +108,8 @@ def test_seed_has_no_state_yet_and_no_calls() -> None:
     with pytest.raises(RuntimeError, match="what seed returns is the state"):
         session.state = NoState()
     assert session.calls == ()
+    assert session.call_count == 0
+    assert session.failure_kind is None
     assert session.changed_state() is None
 
 
@@ -269,10 +271,18 @@ def test_calls_are_read_in_the_order_in_which_they_ended(kind: type) -> None:
     session = session_of(Cart(), calls=kind(calls.dumped))
     assert session.calls == (first, second)
     assert session.calls is session.calls
+    assert session.call_count == 2
     assert [(call.ok, call.result, call.error) for call in session.calls] == [
         (True, "fine", None),
         (False, None, "no such city"),
     ]
+
+
+def test_calls_are_counted_without_being_read() -> None:
+    session = session_of(Cart(), calls=[b"not even JSON"] * 3)
+    assert session.call_count == 3
+    with pytest.raises(ValueError, match="expected ident"):
+        _ = session.calls
 
 
 def test_the_calls_that_one_call_has_changed_are_as_they_were_for_the_next() -> None:

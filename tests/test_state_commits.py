@@ -88,7 +88,7 @@ class Counter(Environment[Count]):
         session.state.n += 1
         await self.gate.pass_through()
 
-    @tool(timeout=0.01)
+    @tool(timeout=0.5)  # time to start: a thread given up before it does has nothing to abandon
     def add_and_go_on(self, session: Session[Count]) -> None:
         session.state.n += 1
         self.may_go_on.wait(10)

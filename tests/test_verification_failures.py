@@ -22,7 +22,7 @@ async def test_a_bug_in_one_verify_does_not_end_the_host() -> None:
         session = await served.seed("diary")
         store.broken["record_verdict"] = RuntimeError("canary")
         answer = await served.verify(session)
-        assert (answer.status_code, answer.json()["failure_kind"]) == (500, "internal_error")
+        assert (answer.status_code, answer.json()["failure_kind"]) == (503, "internal_error")
         assert "canary" not in answer.text
         store.broken.clear()
         assert (await served.verify(session)).status_code == 200

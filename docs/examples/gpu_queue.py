@@ -1,13 +1,8 @@
 """An extension: scoring waits for one of a few GPUs. A wrapper waits by yielding an awaitable."""
 
-from collections.abc import Generator
-from typing import Any
-
 import anyio
 
-from gymhost import VerifyResult, hookimpl
-
-Score = VerifyResult | float
+from gymhost import VerifyResult, Wrapper, hookimpl
 
 
 class GpuQueue:
@@ -15,7 +10,7 @@ class GpuQueue:
         self.gpus = anyio.CapacityLimiter(gpus)
 
     @hookimpl(wrapper=True)
-    def verify(self) -> Generator[Any, Score, Score]:
+    def verify(self) -> Wrapper[VerifyResult]:
         borrower = object()
         yield self.gpus.acquire_on_behalf_of(borrower)
         try:

@@ -1,9 +1,8 @@
 """An environment that wraps its own tool calls. Its wrapper applies to itself alone."""
 
-from collections.abc import Generator
 from dataclasses import replace
 
-from gymhost import Environment, Session, ToolOutcome, Trajectory, hookimpl, tool
+from gymhost import Environment, Session, ToolOutcome, Trajectory, Wrapper, hookimpl, tool
 
 
 class Polite(Environment):
@@ -13,7 +12,7 @@ class Polite(Environment):
         return f"Hello {name}"
 
     @hookimpl(wrapper=True, specname="call_tool")
-    def say_please(self) -> Generator[None, ToolOutcome, ToolOutcome]:
+    def say_please(self) -> Wrapper[ToolOutcome]:
         outcome = yield
         return replace(outcome, content=[*outcome.content, {"type": "text", "text": "Thank you."}])
 

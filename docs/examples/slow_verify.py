@@ -2,11 +2,9 @@
 
 import logging
 import time
-from collections.abc import Generator
 
-from gymhost import Session, VerifyResult, hookimpl
+from gymhost import Session, VerifyResult, Wrapper, hookimpl
 
-Score = VerifyResult | float
 logger = logging.getLogger("slow_verify")
 
 
@@ -15,7 +13,7 @@ class SlowVerify:
         self.seconds = seconds
 
     @hookimpl(wrapper=True)
-    def verify(self, environment: str, session: Session) -> Generator[None, Score, Score]:
+    def verify(self, environment: str, session: Session) -> Wrapper[VerifyResult]:
         started, outcome = time.monotonic(), "an error"
         try:
             result = yield

@@ -1,12 +1,10 @@
 """An extension: a time limit for each environment's verify."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 
 import anyio
 
-from gymhost import VerifyResult, hookimpl
-
-Score = VerifyResult | float
+from gymhost import VerifyResult, Wrapper, hookimpl
 
 
 class TimeLimit:
@@ -16,6 +14,6 @@ class TimeLimit:
         self.seconds = seconds
 
     @hookimpl(wrapper=True)
-    def verify(self, environment: str) -> Generator[None, Score, Score]:
+    def verify(self, environment: str) -> Wrapper[VerifyResult]:
         with anyio.fail_after(self.seconds.get(environment)):
             return (yield)
