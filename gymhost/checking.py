@@ -48,6 +48,11 @@ async def play_tasks(
         if reference is None:
             yield Played(environment, index)
             continue
+        if reference.trajectory is not None and (reference.calls or reference.answer):
+            # only one of the two would be played, and nobody would know which
+            told = "the reference has a trajectory, and beside it calls or an answer: keep one"
+            yield Played(environment, index, reference.reward, problem=told)
+            continue
         try:
             yield await _play(client, environment, index, task, reference, mcp_mode)
         except Exception as exc:  # noqa: BLE001 - one task's failure is that task's row

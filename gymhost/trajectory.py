@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,23 +52,34 @@ class Trajectory:
 
     @cached_property
     def tool_calls(self) -> tuple[TrajectoryCall, ...]:
-        """Each `function_call`, with the `function_call_output` of the same `call_id`."""
-        outputs = {
-            _string(item.get("call_id")): _text(item.get("output"))
-            for item in self.items
-            if item.get("type") == "function_call_output"
-        }
-        outputs.pop(None, None)
-        return tuple(
-            TrajectoryCall(
-                emitted_name=_string(item.get("name")) or "",
-                raw_arguments=item.get("arguments"),
-                call_id=item.get("call_id"),
-                output=outputs.get(_string(item.get("call_id"))),
-            )
-            for item in self.items
-            if item.get("type") == "function_call"
-        )
+        """Each `function_call`, with its `function_call_output`.
+
+        They are paired by `call_id`. Some harnesses number the calls of each turn anew, so an id
+        that comes again is another call: an output answers the first call of its id that has
+        none yet, and one output answers one call. One that is sent again replaces the last.
+        """
+        calls: list[JSONObject] = []
+        outputs: dict[int, JSONObject] = {}
+        early: dict[str, JSONObject] = {}  # outputs that come before their call
+        waiting: dict[str, deque[int]] = {}
+        answered: dict[str, int] = {}
+        for item in self.items:
+            call_id = _string(item.get("call_id"))
+            if item.get("type") == "function_call":
+                calls.append(item)
+                if call_id in early:
+                    answered[call_id] = len(calls) - 1
+                    outputs[answered[call_id]] = early.pop(call_id)
+                elif call_id is not None:
+                    waiting.setdefault(call_id, deque()).append(len(calls) - 1)
+            elif item.get("type") == "function_call_output" and call_id is not None:
+                if waiting.get(call_id):
+                    answered[call_id] = waiting[call_id].popleft()
+                if call_id in answered:
+                    outputs[answered[call_id]] = item
+                else:
+                    early[call_id] = item
+        return tuple(_paired(call, outputs.get(index)) for index, call in enumerate(calls))
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,12 @@ class TrajectoryCall:
     call_id: Any
     output: str | None
     """The output's text; None where the call has no output."""
+    is_error: bool = False
+    """Whether the output says that the tool failed, or has not ended.
+
+    Responses API items have no field for a failure: an `isError` (of MCP) or `is_error` counts,
+    on the item or in its output, and the `status` of an item that did not complete.
+    """
 
     @property
     def name(self) -> str:
@@ -89,16 +107,55 @@ class TrajectoryCall:
         server, separator, tool = rest.partition("__")
         return tool if prefix == "mcp" and server and separator and tool else self.emitted_name
 
-    @cached_property
+    @property
     def arguments(self) -> JSONObject:
         """The arguments; empty where the model did not write a JSON object."""
-        value = self.raw_arguments
-        if isinstance(value, str):
-            try:
-                value = pydantic_core.from_json(value.encode())
-            except ValueError:  # also of a lone surrogate
-                return {}
-        return value if isinstance(value, dict) else {}
+        return self._parsed_arguments or {}
+
+    @property
+    def is_well_formed(self) -> bool:
+        """Whether the arguments are a JSON object, or none at all."""
+        return self._parsed_arguments is not None or self.raw_arguments in (None, "")
+
+    @cached_property
+    def _parsed_arguments(self) -> JSONObject | None:
+        return _object(self.raw_arguments)
+
+
+def _paired(call: JSONObject, output: JSONObject | None) -> TrajectoryCall:
+    return TrajectoryCall(
+        emitted_name=_string(call.get("name")) or "",
+        raw_arguments=call.get("arguments"),
+        call_id=call.get("call_id"),
+        output=None if output is None else _output_text(output.get("output")),
+        is_error=output is not None and _is_error(output),
+    )
+
+
+def _output_text(output: Any) -> str:
+    """Return the text of an output; of a tool's whole MCP result, the text of its content."""
+    return _text(output.get("content") if isinstance(output, Mapping) else output)
+
+
+def _is_error(item: JSONObject) -> bool:
+    if item.get("status") in ("in_progress", "incomplete", "failed"):
+        return True
+    result = item.get("output")
+    if isinstance(result, str):
+        # the JSON of an MCP result; looked for first, as an output may be long
+        result = _object(result) if '"isError"' in result else None
+    marked = (item, result) if isinstance(result, Mapping) else (item,)
+    return any(each.get(key) is True for each in marked for key in ("isError", "is_error"))
+
+
+def _object(value: Any) -> JSONObject | None:
+    """Return a JSON object, or what one in a string says; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = pydantic_core.from_json(value.encode())
+        except ValueError:  # also of a lone surrogate
+            return None
+    return value if isinstance(value, dict) else None
 
 
 def _string(value: Any) -> str | None:

@@ -56,6 +56,41 @@ async def test_a_trajectory_is_submitted_as_it_is() -> None:
     assert played == Played("adder", 0, expected=1.0, reference=1.0, nothing=0.0)
 
 
+@pytest.mark.parametrize("more", [{"calls": [CALL]}, {"answer": "3"}])
+async def test_a_trajectory_beside_calls_or_an_answer_is_a_problem(more: dict[str, Any]) -> None:
+    (played,) = await play(adding({"trajectory": TRAJECTORY, **more}))
+    assert played.problem == (
+        "the reference has a trajectory, and beside it calls or an answer: keep one"
+    )
+    assert (played.reference, played.nothing, played.skipped) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "problem"),
+    [
+        ([], "the reference scored 0, not 1"),  # submitted all the same, and not taken for none
+        (TRAJECTORY[2:], "the reference scored 0.5, not 1"),
+    ],
+)
+async def test_a_wrong_trajectory_is_a_problem(trajectory: Any, problem: str) -> None:
+    (played,) = await play(adding({"trajectory": trajectory}))
+    assert played.problem == problem
+
+
+async def test_a_trajectory_is_played_where_there_are_no_tools_and_no_sessions() -> None:
+    class External(Environment):
+        stateless = True
+
+        async def verify(self, session: Session, trajectory: Trajectory) -> float:
+            wanted = session.task.verifier_metadata["expected"]
+            return float(any(call.output == str(wanted) for call in trajectory.tool_calls))
+
+    async with testing.client({"external": External}) as client:
+        task = adding({"trajectory": TRAJECTORY})
+        (played,) = [each async for each in play_tasks(client, "external", [task])]
+    assert played == Played("external", 0, expected=1.0, reference=1.0, nothing=0.0)
+
+
 @pytest.mark.parametrize(
     ("reference", "problem"),
     [

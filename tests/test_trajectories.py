@@ -142,9 +142,81 @@ def test_calls_are_paired_with_their_outputs_by_call_id() -> None:
     assert trajectory.tool_calls is trajectory.tool_calls
 
 
-def test_the_last_of_two_outputs_counts() -> None:
-    (only,) = Trajectory([call(), output(value="first"), output(value="second")]).tool_calls
-    assert only.output == "second"
+@pytest.mark.parametrize(
+    ("items", "outputs"),
+    [
+        pytest.param("c o1", ["1"], id="one"),
+        pytest.param("c o1 o2", ["2"], id="sent again: the last counts"),
+        pytest.param("o1 c", ["1"], id="before its call"),
+        pytest.param("o1 o2 c", ["2"], id="twice before its call"),
+        pytest.param("c c", [None, None], id="none"),
+        pytest.param("c o1 c o2", ["1", "2"], id="an id in each of two turns"),
+        pytest.param("c c o1 o2", ["1", "2"], id="an id twice in one turn"),
+        pytest.param("c o1 c", ["1", None], id="an output answers one call"),
+        pytest.param("c c o1", ["1", None], id="an output answers the first"),
+        pytest.param("c o1 o2 c o3", ["2", "3"], id="sent again, and the id again"),
+        pytest.param("o1 c c", ["1", None], id="before the first of two"),
+        pytest.param("o1 c c o2", ["1", "2"], id="before, and after"),
+        pytest.param("o1 c o2 o3", ["3"], id="before, and again"),
+    ],
+)
+def test_an_output_answers_one_call_though_an_id_comes_again(
+    items: str, outputs: list[str | None]
+) -> None:
+    made = [call() if item == "c" else output(value=item[1:]) for item in items.split()]
+    assert [each.output for each in Trajectory(made).tool_calls] == outputs
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"content": [{"type": "text", "text": "a"}], "isError": False}, "a"),  # of MCP
+        ({"content": "a"}, "a"),
+        ({"content": {"content": "a"}}, ""),
+        ({"text": "a"}, ""),
+        ({}, ""),
+    ],
+)
+def test_an_output_may_be_a_tools_whole_result(value: Any, expected: str) -> None:
+    (only,) = Trajectory([call(), output(value=value)]).tool_calls
+    assert only.output == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "is_error"),
+    [
+        ({}, False),
+        ({"status": "completed"}, False),
+        ({"status": "success"}, False),
+        ({"status": None}, False),
+        ({"status": ["failed"]}, False),
+        ({"isError": False}, False),
+        ({"isError": "yes"}, False),
+        ({"output": {"isError": None}}, False),
+        ({"output": '{"isError": false}'}, False),
+        ({"output": '"isError": true'}, False),
+        ({"output": '["isError", true]'}, False),
+        ({"output": '{"about": {"isError": true}}'}, False),
+        ({"output": [{"isError": True}]}, False),
+        ({"status": "incomplete"}, True),
+        ({"status": "in_progress"}, True),
+        ({"status": "failed"}, True),
+        ({"isError": True}, True),
+        ({"is_error": True}, True),
+        ({"output": {"isError": True}}, True),
+        ({"output": {"is_error": True}}, True),
+        ({"output": '{"content": [], "isError": true}'}, True),
+        ({"output": '{"isError": true, "text": "\\ud83d"}'}, False),  # no JSON
+    ],
+)
+def test_an_output_says_that_the_tool_failed(more: dict[str, Any], is_error: bool) -> None:
+    (only,) = Trajectory([call(), {**output(), **more}]).tool_calls
+    assert only.is_error is is_error
+
+
+def test_a_call_without_an_output_has_not_failed() -> None:
+    (only,) = Trajectory([{**call(), "status": "incomplete"}]).tool_calls
+    assert not only.is_error
 
 
 @pytest.mark.parametrize("call_id", [None, 7, 1.5, True, [], ["c1"], {"id": "c1"}])
@@ -220,6 +292,30 @@ def test_arguments_are_an_object_or_empty(arguments: Any, expected: dict[str, An
     assert only.raw_arguments is arguments
 
 
+@pytest.mark.parametrize(
+    ("arguments", "well_formed"),
+    [
+        ("{}", True),
+        ({}, True),
+        ('{"a": 1}', True),
+        (None, True),  # a tool without parameters
+        ("", True),
+        (" ", False),
+        ("null", False),
+        ("not JSON", False),
+        ("[]", False),
+        ([], False),
+        (0, False),
+        (False, False),
+    ],
+)
+def test_arguments_are_well_formed_as_an_object_or_left_out(
+    arguments: Any, well_formed: bool
+) -> None:
+    (only,) = Trajectory([call(arguments=arguments)]).tool_calls
+    assert only.is_well_formed is well_formed
+
+
 # -- anything at all -------------------------------------------------------------------------------
 
 KEYS = st.sampled_from(
@@ -261,6 +357,8 @@ def read_all(trajectory: Trajectory) -> None:
         assert each.emitted_name.endswith(each.name)
         assert isinstance(each.arguments, dict)
         assert each.output is None or isinstance(each.output, str)
+        assert isinstance(each.is_error, bool)
+        assert isinstance(each.is_well_formed, bool)
 
 
 @settings(deadline=None)
