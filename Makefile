@@ -12,11 +12,11 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format types bench clean
+.PHONY: help serve test lint format types bench bench-compare clean
 
 help: ## print this
 	@echo "gymhost: make TARGET"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 # exec, so that make's child is the server itself: Ctrl-C and SIGTERM reach it, and its exit
 # status is what make sees.
@@ -25,7 +25,7 @@ serve: $(VENV)/.runs ## serve every installed environment; ARGS="--port 9000" go
 
 test: $(VENV)/.runs ## run the tests; fail under 95 % coverage, or 85 % in any one file
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage json --quiet
 	$(BIN)/coverage report --fail-under=95
@@ -43,8 +43,18 @@ types: $(VENV)/.checks ## check types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(VENV)/.runs ## run the benchmarks
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.runs ## measure what episodes cost (3 minutes); ARGS="--help" shows what else there is
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+# make takes the two files for targets: so they are some, and making them is nothing to do.
+ifeq ($(firstword $(MAKECMDGOALS)),bench-compare)
+REPORTS := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(REPORTS)
+$(REPORTS): ; @:
+endif
+
+bench-compare: $(VENV)/.runs ## compare two reports of make bench: make bench-compare A B
+	@exec $(BIN)/python -m benchmarks compare $(REPORTS)
 
 clean: ## remove what make and the tests made
 	rm -rf $(VENV) .cache .coverage .coverage.* coverage.json htmlcov dist \

@@ -13,7 +13,7 @@ import platformdirs
 
 from gymhost.errors import ServeError
 
-__all__ = ["VARIABLE", "find_key", "key_path", "mint_key"]
+__all__ = ["VARIABLE", "find_kept_key", "find_key", "is_usable", "key_path", "mint_key"]
 
 VARIABLE = "GYMHOST_API_KEY"
 
@@ -35,6 +35,14 @@ def find_key(variables: Mapping[str, str] = os.environ) -> str | None:
     if configured:
         _check(configured, f"in {VARIABLE}", "Set another one")
         return configured
+    return find_kept_key()
+
+
+def find_kept_key() -> str | None:
+    """Return the key that was minted for this user.
+
+    Raises: ServeError: the file can't be read, or the key can't be sent in a header.
+    """
     path = key_path()
     try:
         kept = path.read_text("utf-8", "replace").strip()
@@ -73,7 +81,7 @@ def _keep(path: Path, key: str) -> str:
             os.link(temporary, path)
         except FileExistsError:
             # a server that started at the same instant; an empty file has no key to respect
-            other = find_key({})
+            other = find_kept_key()
             if other is not None:
                 return other
             Path(temporary).replace(path)
@@ -82,8 +90,13 @@ def _keep(path: Path, key: str) -> str:
         Path(temporary).unlink(missing_ok=True)
 
 
+def is_usable(key: str) -> bool:
+    """Whether a header takes a key."""
+    return USABLE.fullmatch(key) is not None
+
+
 def _check(key: str, where: str, remedy: str) -> None:
-    if not USABLE.fullmatch(key):
+    if not is_usable(key):
         raise ServeError(
             f"the control key {where} can't be sent in a header, which takes ASCII letters, "
             f"digits and punctuation, and no spaces. {remedy}."

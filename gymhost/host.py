@@ -62,6 +62,7 @@ class Host:
         discover: bool = True,
         only: bool = False,
         blocked: Collection[str] = (),
+        extension_options: Mapping[str, Mapping[str, Any]] | None = None,
         store: str | SessionStore = "memory://",
         clock: Clock | None = None,
     ) -> None:
@@ -69,6 +70,7 @@ class Host:
 
         `environments` adds to the installed ones, or configures those of the same name; with
         `only`, they alone are mounted. `discover=False` does not look for installed plugins.
+        `extension_options` are the keyword arguments of installed extensions, by their names.
         A plugin that fails is in `records`, with its cause.
         """
         self.clock = clock or SystemClock()
@@ -80,7 +82,7 @@ class Host:
         self._calling = Calling(self.store, self.registry, self.clock, self._ending)
         self._verification = Verification(self.store, self.registry, self.clock, self._ending)
         self._manager = create_plugin_manager()
-        self._loader = PluginLoader(self._manager, blocked)
+        self._loader = PluginLoader(self._manager, blocked, extension_options or {})
         if discover:
             self._loader.discover()
         for extension in extensions:

@@ -17,6 +17,7 @@ from gymhost.dispatch import HookCall
 from gymhost.environment import Environment
 from gymhost.errors import PluginLoadError
 from gymhost.hookrules import check_environment, check_extension
+from gymhost.instances import compare_by_identity, instantiate
 from gymhost.plugin_records import PluginRecord, check_all_up
 
 __all__ = [
@@ -67,9 +68,15 @@ class _Source:
 class PluginLoader:
     """Loads plugins into one plugin manager; each failure is that plugin's alone."""
 
-    def __init__(self, manager: pluggy.PluginManager, blocked: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        manager: pluggy.PluginManager,
+        blocked: Collection[str] = (),
+        extension_options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._manager = manager
         self._blocked = frozenset(blocked)
+        self._extension_options = extension_options or {}
         self._sources: dict[str, _Source] = {}
         self._failed: dict[str, BaseException] = {}
         self.records: list[PluginRecord] = []
@@ -101,7 +108,8 @@ class PluginLoader:
             return
         record.kind = "extension"
         try:
-            self._register_extension(loaded, record)
+            options = self._extension_options.get(plugin.name, {})
+            self._register_extension(loaded, record, options)
         except AUTHOR_ERRORS as exc:
             raise PluginLoadError(
                 f"{plugin.title} could not be registered as an extension"
@@ -118,8 +126,12 @@ class PluginLoader:
         else:
             self._let_register(extension)
 
-    def _register_extension(self, plugin: object, record: PluginRecord) -> Extension:
-        instance = plugin() if isinstance(plugin, type) else plugin
+    def _register_extension(
+        self, plugin: object, record: PluginRecord, options: Mapping[str, Any] = {}
+    ) -> Extension:
+        instance = instantiate(plugin, options) if isinstance(plugin, type) else plugin
+        if options and instance is plugin:
+            raise PluginLoadError(f"it is no class: it takes no options ({', '.join(options)})")
         if isinstance(instance, Environment):
             raise PluginLoadError(
                 f"an instance of {type(instance).__qualname__} is no extension: an environment is "
@@ -174,8 +186,26 @@ class PluginLoader:
         """Build the installed environments (unless `only`) and the configured ones."""
         mounts = {} if only else {name: EnvironmentConfig() for name in self._sources}
         mounts.update(configs)
-        built = (self._build(name, config) for name, config in sorted(mounts.items()))
+        self._refuse_unused_options()
+        built = [self._build(name, config) for name, config in sorted(mounts.items())]
+        for name in sorted(self._blocked - {each.name for each in self.records}):
+            logger.warning("%r is blocked, and nothing here has that name", name)
         return [loaded for loaded in built if loaded is not None]
+
+    def _refuse_unused_options(self) -> None:
+        """Record the extensions that are configured and not there."""
+        known = {extension.name for extension in self.extensions}
+        for name in sorted(self._extension_options.keys() - known - self._failed.keys()):
+            record = PluginRecord(name, "extension", "failed")
+            what = (
+                f"no extension is named {name!r}. Installed: {', '.join(sorted(known)) or 'none'}"
+            )
+            if name in self._sources:
+                what = f"{name!r} is an environment: configure it under `environments`"
+            if name in self._blocked:
+                self._record_blocked(record)
+            else:
+                self._record_failure(record, PluginLoadError(what))
 
     def _build(self, name: str, config: EnvironmentConfig) -> LoadedEnvironment | None:
         record = PluginRecord(name, "environment", "failed")
@@ -206,6 +236,8 @@ class PluginLoader:
             raise PluginLoadError(f"plugin {wanted!r} is blocked")
         if wanted in self._failed:
             raise PluginLoadError(f"plugin {wanted!r} failed") from self._failed[wanted]
+        if wanted in {extension.name for extension in self.extensions}:
+            raise PluginLoadError(f"{wanted!r} is an extension: configure it under `extensions`")
         if wanted not in self._sources:
             known = ", ".join(sorted(self._sources)) or "none"
             raise PluginLoadError(f"no environment plugin is named {wanted!r}. Installed: {known}")
@@ -215,12 +247,14 @@ class PluginLoader:
         plugin = source.plugin
         options = {**source.options, **config.options}
         if isinstance(plugin, type) and issubclass(plugin, Environment):
-            return _instantiate(plugin, options)
+            instance: Environment[Any] = instantiate(plugin, options)
+            compare_by_identity(type(instance))
+            return instance
         if not isinstance(plugin, Environment):
             raise PluginLoadError(f"{name!r} is no Environment class: {plugin!r}")
         if options:
             raise PluginLoadError(f"{name!r} is an instance: it takes no options")
-        _compare_by_identity(type(plugin))
+        compare_by_identity(type(plugin))
         taken = self._manager.get_name(plugin)
         if taken is not None:
             raise PluginLoadError(
@@ -257,23 +291,3 @@ def check_name(name: object) -> None:
         raise PluginLoadError(
             f"{name!r} can't be mounted: use lower-case ASCII letters, digits, '_' and '-'"
         )
-
-
-def _instantiate(plugin: type[Environment[Any]], options: Mapping[str, Any]) -> Environment[Any]:
-    try:
-        instance = plugin(**options)
-    except AUTHOR_ERRORS as exc:
-        given = ", ".join(sorted(options)) or "none"
-        raise PluginLoadError(
-            f"{plugin.__qualname__} could not be made with the options: {given}"
-        ) from exc
-    _compare_by_identity(type(instance))
-    return instance
-
-
-def _compare_by_identity(cls: type[Environment[Any]]) -> None:
-    """Give a class the base class's equality back, which pluggy needs: @dataclass replaces it."""
-    if cls.__eq__ is not Environment.__eq__:
-        cls.__eq__ = Environment.__eq__  # type: ignore[method-assign]
-    if cls.__hash__ is not Environment.__hash__:
-        cls.__hash__ = Environment.__hash__  # type: ignore[method-assign]

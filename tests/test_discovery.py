@@ -31,7 +31,7 @@ from gymhost import hookimpl
 class Half:
     @hookimpl(wrapper=True)
     def verify(self):
-        return (yield) / 2
+        return (yield).reward / 2
 """
 
 
@@ -177,10 +177,10 @@ def test_an_entry_point_to_something_odd_fails_alone(site: Path, target: str) ->
         (
             EXTENSION.replace("verify", "verfy"),
             "Half",
-            "'verfy' is no hook. Hooks: allowed_tools.*",
+            "'verfy' is no hook. Hooks: .*",
         ),
-        ("class Half:\n  def __init__(self, by): ...", "Half", "TypeError: .*'by'"),
-        ("class Half:\n  def __init__(self): exit()", "Half", r"it called sys.exit\(None\)"),
+        ("class Half:\n  def __init__(self, by): ...", "Half", "Half could .*TypeError: .*'by'"),
+        ("class Half:\n  def __init__(self): exit()", "Half", r"Half .*sys.exit\(None\)"),
         ("", "", "it is no Environment class, and implements no hook"),
     ],
 )
@@ -204,7 +204,13 @@ def point_to_the_module(site: Path, module: str) -> None:
 
 
 async def test_a_module_may_be_an_extension(site: Path) -> None:
-    source = "from gymhost import hookimpl\n@hookimpl(wrapper=True)\ndef verify(): return (yield)/4"
+    source = """
+from gymhost import hookimpl
+
+@hookimpl(wrapper=True)
+def verify():
+    return (yield).reward / 4
+"""
     install(site, "gym-quarter", source, {"quarter": ""})
     point_to_the_module(site, "gym_quarter")
     install(site, "gym-env-world", WORLD, {"world": "World"})
@@ -250,3 +256,73 @@ class Makes:
     assert [(each.name, each.distribution, each.reason) for each in failed] == [
         ("world", "gym-a-maker", "'a-maker' registers 'world', which is taken")
     ]
+
+
+WITH_OPTIONS = """
+from gymhost import hookimpl
+from pydantic import BaseModel
+
+class Times(BaseModel):
+    by: float = 0.5
+    path: str = ""
+
+    @hookimpl(wrapper=True)
+    def verify(self):
+        return (yield).reward * self.by
+
+times = Times(by=0.25)
+"""
+
+
+async def test_an_installed_extension_is_made_with_its_options(site: Path) -> None:
+    install(site, "gym-env-world", WORLD, {"world": "World"})
+    install(
+        site, "gym-times", WITH_OPTIONS, {"quarter": "Times", "half": "Times", "fifth": "Times"}
+    )
+    options = {"quarter": {"by": 0.25}, "fifth": {"by": 0.2}, "half": {}}
+    async with client({}, discover=True, extension_options=options) as served:
+        async with served.episode("world") as episode:
+            assert (await episode.verify())["reward"] == pytest.approx(0.25 * 0.5 * 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "times",
+            "'times' of gym-times 1.0 (gym_times:Times) could not be registered as an extension: "
+            "Times could not be made with the options: by: ValidationError: ",
+        ),
+        (
+            "instance",
+            "'instance' of gym-times 1.0 (gym_times:times) could not be registered as an "
+            "extension: it is no class: it takes no options (by)",
+        ),
+        ("missing", "no extension is named 'missing'. Installed: "),
+        ("world", "'world' is an environment: configure it under `environments`"),
+        ("broken", "'broken' of gym-broken 1.0 (gym_broken:Broken) could not be imported: "),
+    ],
+)
+async def test_options_that_an_extension_does_not_take_fail_it_alone(
+    site: Path, name: str, reason: str
+) -> None:
+    install(site, "gym-env-world", WORLD, {"world": "World"})
+    install(site, "gym-times", WITH_OPTIONS, {"times": "Times", "instance": "times"})
+    install(site, "gym-broken", "import no_such_module", {"broken": "Broken"})
+    options = {name: {"by": "much"}}
+    async with client({}, discover=True, strict=False, extension_options=options) as served:
+        (failed,) = [
+            each for each in served.host.records if (each.name, each.status) == (name, "failed")
+        ]
+        assert failed.reason is not None
+        assert failed.reason.startswith(reason)
+        up = {"times": 0.25, "instance": 0.5}.get(name, 0.125)
+        async with served.episode("world") as episode:
+            assert (await episode.verify())["reward"] == up
+
+
+def test_a_blocked_extension_may_stay_configured(site: Path) -> None:
+    install(site, "gym-bad", "raise SystemExit(1)", {"bad": "Bad"})
+    host = Host(blocked=["bad", "gone"], extension_options={"bad": {"by": 1}, "gone": {}})
+    assert "gym_bad" not in sys.modules
+    assert record(host, "bad").status == record(host, "gone").status == "blocked"

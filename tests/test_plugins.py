@@ -31,7 +31,11 @@ class Factor:
 
     @hookimpl(wrapper=True)
     def verify(self) -> Generator[None, Any, Any]:
-        return self.by * (yield)
+        return self.by * (yield).reward
+
+
+OTHERS = set(Host().mounts) - {"weather"}
+"""What else is installed where the tests run."""
 
 
 async def reward(name: str, **host: Any) -> float:
@@ -230,20 +234,21 @@ def test_where_all_is_up_strict_has_nothing_to_say() -> None:
 
 def test_only_what_is_given_is_mounted_with_only() -> None:
     assert set(Host({"world": World}, only=True).mounts) == {"world"}
-    assert set(Host({"world": World}).mounts) == {"world", "weather"}
+    assert set(Host({"world": World}).mounts) == {"world", "weather", *OTHERS}
 
 
 def test_an_installed_plugin_may_be_configured_under_another_name() -> None:
     config = EnvironmentConfig(plugin="weather", options={"unit": "C"})
     host = Host({"celsius": config, "weather": EnvironmentConfig(options={"unit": "F"})})
-    assert set(host.mounts) == {"celsius", "weather"}
+    assert set(host.mounts) == {"celsius", "weather", *OTHERS}
     assert record(host, "celsius").distribution == "gym-env-weather"
 
 
 def test_a_blocked_name_is_not_mounted_nor_used_by_another() -> None:
     config = EnvironmentConfig(plugin="weather")
     host = Host(
-        {"weather": config, "celsius": config, "world": World}, blocked=["weather", "world"]
+        {"weather": config, "celsius": config, "world": World},
+        blocked=["weather", "world", *OTHERS],
     )
     assert record(host, "weather").status == "blocked"
     assert record(host, "world").status == "blocked"
@@ -283,7 +288,7 @@ async def test_an_extension_may_be_a_dataclass() -> None:
 
         @hookimpl(wrapper=True)
         def verify(self, environment: str) -> Generator[None, Any, Any]:
-            return self.by[environment] * (yield)
+            return self.by[environment] * (yield).reward
 
     extensions = [Data({"world": 0.5}), Data({"world": 0.25})]
     assert await reward("world", environments={"world": World}, extensions=extensions) == 0.125
@@ -318,7 +323,7 @@ def test_a_registration_that_is_wrong_fails_alone() -> None:
             register("dict", dict)
 
     host = Host(extensions=[Registers()])
-    assert set(host.mounts) == {"world", "weather"}
+    assert set(host.mounts) == {"world", "weather", *OTHERS}
     assert record(host, "Registers").status == "up"
     reasons = {each.name: each.reason for each in host.records if each.status == "failed"}
     use = "can't be mounted: use lower-case ASCII letters, digits, '_' and '-'"
@@ -343,3 +348,16 @@ async def test_an_extension_that_fails_to_register_environments_is_out_with_all_
         assert set(served.host.mounts) == {"world"}
         async with served.episode("world") as episode:
             assert (await episode.verify())["reward"] == 1.0
+
+
+def test_an_extension_is_not_configured_as_an_environment() -> None:
+    config = EnvironmentConfig(plugin="Factor")
+    host = Host({"world": config}, extensions=[Factor()], discover=False)
+    failed = [each.reason for each in host.records if each.status == "failed"]
+    assert failed == ["'Factor' is an extension: configure it under `extensions`"]
+
+
+def test_a_blocked_name_that_nothing_has_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    Host({"world": World}, blocked=["wrold", "world"], discover=False)
+    (said,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert said == "'wrold' is blocked, and nothing here has that name"

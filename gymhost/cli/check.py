@@ -9,8 +9,11 @@ import anyio
 import typer
 
 from gymhost.checking import Played, play_tasks
-from gymhost.cli.output import configure_logging, error, line, table
+from gymhost.cli.logs import configure_logging
+from gymhost.cli.output import error, line, table
+from gymhost.cli.settings import ConfigFile, create_host
 from gymhost.client import Client
+from gymhost.config import Settings, load_settings
 from gymhost.errors import ServeError
 from gymhost.host import Host
 from gymhost.http.app import create_app
@@ -26,6 +29,7 @@ def check(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Environments; all by default.")
     ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Play each example task's reference, and no action, on a server with a real MCP client.
 
@@ -37,8 +41,9 @@ def check(
 
       gymhost check weather
     """
+    settings = load_settings(config)
     configure_logging(quiet=True)
-    _report(*anyio.run(_check, names or []))
+    _report(*anyio.run(_check, settings, names or []))
 
 
 def _report(played: list[Played], problems: list[str]) -> None:
@@ -57,8 +62,8 @@ def _report(played: list[Played], problems: list[str]) -> None:
         raise typer.Exit(1)
 
 
-async def _check(names: list[str]) -> tuple[list[Played], list[str]]:
-    host = Host()
+async def _check(settings: Settings, names: list[str]) -> tuple[list[Played], list[str]]:
+    host = create_host(settings)  # its sessions are nobody's: they stay in memory
     known = {record.name for record in host.records if record.kind != "extension"}
     unknown = sorted(set(names) - known)
     if unknown:

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from gymhost.cli.output import configure_logging, line, table
-from gymhost.host import Host
+from gymhost.cli.logs import configure_logging
+from gymhost.cli.output import line, table
+from gymhost.cli.settings import ConfigFile, create_host
+from gymhost.config import load_settings
 
 __all__ = ["list_plugins"]
 
@@ -17,13 +19,15 @@ def list_plugins(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the traceback of each failure.")
     ] = False,
+    config: ConfigFile = None,
 ) -> None:
     """List the installed plugins, and why the failed ones fail. Starts none of them.
 
     Exit code 1 where one fails.
     """
+    settings = load_settings(config)
     configure_logging(quiet=True)
-    host = Host()
+    host = create_host(settings)
     rows = []
     for record in sorted(host.records, key=lambda record: record.name):
         mount = host.mounts.get(record.name)

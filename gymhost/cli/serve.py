@@ -2,87 +2,126 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import socket
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
 import gymhost
-from gymhost.cli.output import configure_logging, line
-from gymhost.control_key import VARIABLE, find_key, key_path, mint_key
-from gymhost.errors import ServeError
+from gymhost.cli.logs import configure_logging
+from gymhost.cli.output import line
+from gymhost.cli.settings import ConfigFile, create_host, with_flags
+from gymhost.config import ConfigError, Configuration, Settings, load_configuration
+from gymhost.control_key import find_kept_key, key_path, mint_key
+from gymhost.errors import GymhostError
 from gymhost.host import Host
 from gymhost.http.app import create_app
 from gymhost.http.auth import LOOPBACK_NAMES, Guard, KeyGuard, LoopbackGuard
 from gymhost.plugins import PluginRecord
-from gymhost.server import GRACE_SECONDS, bind, run
+from gymhost.server import bind, run
 
 __all__ = ["serve"]
 
+logger = logging.getLogger("gymhost.cli.serve")
 
+
+@with_flags
 def serve(
-    host: Annotated[str, typer.Option(help="The address to serve on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")
-    ] = 8000,
-    backend: Annotated[
-        Literal["asyncio", "trio"], typer.Option(help="The event loop.")
-    ] = "asyncio",
-    grace: Annotated[
-        float, typer.Option(min=0, help="Seconds that running requests get to end in a stop.")
-    ] = GRACE_SECONDS,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Do not start where a plugin fails.")
-    ] = False,
+    config: ConfigFile = None,
     no_key: Annotated[
         bool, typer.Option("--no-key", help="Take any request from this machine, without a key.")
     ] = False,
+    **flags: Any,
 ) -> None:
     """Mount every installed environment on one port, until Ctrl-C.
 
     Ctrl-C (SIGINT) and SIGTERM stop it: no new session or call is taken, running ones get the
     grace, then sessions are closed and environments shut down. A second one ends the grace.
 
+    A flag wins over its variable (GYMHOST_PORT), that over the file, that over the default.
+    `gymhost config show` shows what is in force. Exit code 2 where that is wrong.
+
     Examples:
 
       gymhost serve
 
       gymhost serve --host 0.0.0.0 --port 9000 --backend trio
+
+      gymhost serve --config gymhost.yaml
     """
-    if no_key and host not in LOOPBACK_NAMES:
-        raise ServeError(
-            f"--no-key serves this machine alone, and {host!r} is more: use --host 127.0.0.1, "
-            "or leave --no-key out."
+    loaded = load_configuration(config, flags)
+    if no_key:
+        _check_no_key(loaded)
+    configure_logging(loaded.settings.log_format)
+    try:
+        _serve(loaded, no_key)
+    except GymhostError as exc:
+        if loaded.settings.log_format == "text":
+            raise
+        logger.critical("%s", exc)  # a line of JSON, as all of them
+        raise typer.Exit(1) from exc
+
+
+def _serve(loaded: Configuration, no_key: bool) -> None:
+    settings = loaded.settings
+    with bind(settings.host, settings.port) as bound:
+        guard, about_key = _guard(loaded, no_key)
+        served = create_host(settings, store=settings.store)
+        app = create_app(
+            served,
+            guard,
+            public_url=settings.public_url,
+            mcp_allowed_hosts=settings.mcp_allowed_hosts,
+            strict=settings.strict,
         )
-    configure_logging()
-    with bind(host, port) as bound:
-        guard, about_key = _guard(no_key)
-        served = Host()
-        app = create_app(served, guard, strict=strict)
 
         def announce() -> None:
             address = _url(bound)
-            line(f"gymhost {gymhost.__version__} on {address} ({backend})")
+            line(f"gymhost {gymhost.__version__} on {address} ({settings.backend})")
             _say_what_is_served(served, address)
+            _say_where_from(settings, loaded)
             line(about_key)
             line("Ctrl-C stops it.")
 
-        run(app, bound, backend=backend, grace=grace, announce=announce)
+        run(app, bound, backend=settings.backend, grace=settings.grace, announce=announce)
     line("stopped")
 
 
-def _guard(no_key: bool) -> tuple[Guard, str]:
+def _check_no_key(loaded: Configuration) -> None:
+    host = loaded.settings.host
+    if loaded.settings.keys:
+        raise ConfigError(
+            [f"--no-key takes no keys, and {loaded.origin(('keys',))} has some: leave one out."]
+        )
+    if host not in LOOPBACK_NAMES:
+        raise ConfigError(
+            [
+                f"--no-key serves this machine alone, and {host!r} ({loaded.origin(('host',))}) is "
+                "more: use --host 127.0.0.1, or leave --no-key out."
+            ]
+        )
+
+
+def _guard(loaded: Configuration, no_key: bool) -> tuple[Guard, str]:
     """Return who may use the control plane, and a line about it."""
     if no_key:
         return LoopbackGuard(), (
             "no control key: every user and program of this machine can seed, verify and read"
         )
-    key = find_key()
-    if os.environ.get(VARIABLE) and key:
-        return KeyGuard([key]), f"control key: the one in {VARIABLE}"
-    key = key or mint_key()
+    keys = [key.get_secret_value() for key in loaded.settings.keys]
+    if keys:
+        number = "the one" if len(keys) == 1 else f"one of the {len(keys)}"
+        return KeyGuard(keys), f"control key: {number} in {loaded.origin(('keys',))}"
+    key = find_kept_key() or mint_key()
     return KeyGuard([key]), f"control key: {key} (kept in {key_path()}; `gymhost key` shows it)"
+
+
+def _say_where_from(settings: Settings, loaded: Configuration) -> None:
+    if settings.public_url is not None:
+        line(f"public URL: {settings.public_url}")
+    if loaded.document is not None:
+        line(f"configuration: {loaded.document.name}")
 
 
 def _say_what_is_served(host: Host, address: str) -> None:

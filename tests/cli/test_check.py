@@ -163,6 +163,24 @@ def test_unknown_names_are_refused(run: Run) -> None:
     assert ran.err == "gymhost: no environment is named nothing, wheather: try `gymhost list`\n"
 
 
+def test_what_is_configured_is_played(run: Run, site: Path, tmp_path: Path) -> None:
+    source = SCORER.format(tasks=f"return [{task(score=1.0)}]").replace(
+        "    @tool", "    def __init__(self, factor=1):\n        self.factor = factor\n\n    @tool"
+    )
+    source = source.replace('wanted["score"]', 'wanted["score"] * self.factor')
+    install(site, "scorer", source, {"scorer": "Scorer"})
+    config = tmp_path / "gym.yaml"
+    config.write_text(
+        "only: true\nport: 1\nkeys: [hunter22]\n"
+        "environments: {right: {plugin: scorer}, half: {plugin: scorer, config: {factor: 0.5}}}\n"
+    )
+    ran = run("check", "--config", str(config))
+    assert (ran.code, ran.err) == (1, "")
+    assert row(ran, "right") == ["1", "1", "0", "ok"]
+    assert row(ran, "half")[1] == "0.5"
+    assert ran.out.splitlines()[-1] == "1 right, 1 wrong"
+
+
 def test_an_empty_installation_has_nothing_to_play(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

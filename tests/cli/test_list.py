@@ -100,3 +100,35 @@ def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
         *("weather", "environment", "up", "gym-env-weather", "0.1.0", "get_weather")
     ]
     assert "needs [bold]extra[/bold] \\[x]" in text
+
+
+def test_it_lists_what_the_configuration_makes_of_the_plugins(
+    run: Run, site: Path, tmp_path: Path
+) -> None:
+    install(site, "gym-two", TWO_TOOLS, {"two": "Two", "quiet": "Quiet"})
+    install(site, "gym-broken", BROKEN, {"broken": "Broken"})
+    config = tmp_path / "gym.yaml"
+    config.write_text(
+        "only: true\nblocked: [broken]\nextensions: {quiet: }\n"
+        "environments: {mine: {plugin: two}, celsius: {plugin: weather, config: {unit: C}}}\n"
+    )
+    ran = run("list", "--config", str(config))
+    assert (ran.code, ran.err) == (0, "")
+    rows = {row[0]: row[1:] for row in ran.rows}
+    assert rows["mine"] == ["environment", "up", "gym-two 1.0", "one, other"]
+    assert rows["celsius"][-1] == "get_weather"
+    assert rows["broken"][:2] == ["unknown", "blocked"]
+    assert rows["quiet"][1] == "up"
+    assert not {"two", "weather"} & rows.keys()
+
+
+def test_options_that_are_wrong_are_a_failure_without_the_secret(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter22")
+    config = tmp_path / "gym.yaml"
+    config.write_text("environments:\n  weather:\n    config:\n      unit: ${SECRET}\n")
+    ran = run("list", "--verbose", "--config", str(config))
+    assert ran.code == 1
+    assert "ValueError: unit must be 'F' or 'C', not '***'" in ran.out
+    assert "hunter22" not in ran.out + ran.err

@@ -18,8 +18,8 @@ class EnvironmentConfig:
 
     plugin: str | type[Environment[Any]] | Environment[Any] | None = None
     """An installed plugin's name (None: the mount's own name), a class, or a ready instance."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the class."""
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Keyword arguments of the class. Not in the repr: some are secret."""
     limits: Limits = field(default_factory=Limits)
     on_failure: Literal["error", "report"] = "error"
     """What verify answers in a session where something failed: 502, or 200 with `mask_sample`."""

@@ -1,0 +1,113 @@
+"""`gymhost config show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+FILE = """\
+# a comment
+port: 9000
+public_url: https://${HOST_NAME}
+keys: [hunter22, '${KEY}']
+environments:
+  weather:
+    config:
+      unit: C
+      api_key: hunter22
+      pins: {password: 1234, plain: 1234}
+      through: a ${KEY} b
+      database: postgres://user:hunter22@host/name
+      cities: [Paris, Rome]
+      nothing:
+    limits:
+      tool_seconds: 5
+  token-world:
+extensions:
+  log:
+    path: rewards.jsonl
+    secret_token: hunter22
+blocked: [broken]
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "gymhost.yaml"
+    path.write_text(FILE)
+    monkeypatch.setenv("HOST_NAME", "gym.example")
+    monkeypatch.setenv("KEY", "hunter22")
+    return path
+
+
+def test_it_shows_what_is_in_force_and_where_from(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GYMHOST_GRACE", "3")
+    ran = run("config", "show", "--backend", "trio", "--strict")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.rows == [
+        ["SETTING", "VALUE", "FROM"],
+        ["config", "gymhost.yaml", "the working folder"],
+        ["host", "127.0.0.1", "default"],
+        ["port", "9000", "gymhost.yaml:2"],
+        ["backend", "trio", "--backend"],
+        ["public_url", "***", "gymhost.yaml:3"],
+        ["keys.0", "***", "gymhost.yaml:4"],
+        ["keys.1", "***", "gymhost.yaml:4"],
+        ["store", "memory://", "default"],
+        ["log_format", "text", "default"],
+        ["grace", "3.0", "GYMHOST_GRACE"],
+        ["strict", "true", "--strict"],
+        ["mcp_allowed_hosts", "-", "default"],
+        ["environments.weather.config.unit", "C", "gymhost.yaml:8"],
+        ["environments.weather.config.api_key", "***", "gymhost.yaml:9"],
+        ["environments.weather.config.pins.password", "***", "gymhost.yaml:10"],
+        ["environments.weather.config.pins.plain", "1234", "gymhost.yaml:10"],
+        ["environments.weather.config.through", "***", "gymhost.yaml:11"],
+        ["environments.weather.config.database", "postgres://***@host/name", "gymhost.yaml:12"],
+        ["environments.weather.config.cities.0", "Paris", "gymhost.yaml:13"],
+        ["environments.weather.config.cities.1", "Rome", "gymhost.yaml:13"],
+        ["environments.weather.config.nothing", "-", "gymhost.yaml:14"],
+        ["environments.weather.limits.tool_seconds", "5", "gymhost.yaml:16"],
+        ["environments.token-world", "-", "gymhost.yaml:17"],
+        ["only", "false", "default"],
+        ["extensions.log.path", "rewards.jsonl", "gymhost.yaml:20"],
+        ["extensions.log.secret_token", "***", "gymhost.yaml:21"],
+        ["blocked.0", "broken", "gymhost.yaml:22"],
+    ]
+    assert "hunter22" not in ran.out
+
+
+def test_without_a_file_it_shows_the_defaults(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GYMHOST_API_KEY", "hunter22")
+    ran = run("config", "show", "--no-strict", "--port", "0")
+    assert ran.code == 0
+    assert ["config", "-", "default"] in ran.rows
+    assert ["keys.0", "***", "GYMHOST_API_KEY"] in ran.rows
+    assert ["strict", "false", "--strict"] in ran.rows
+    assert ["port", "0", "--port"] in ran.rows
+    assert ["environments", "-", "default"] in ran.rows
+
+
+def test_a_public_url_of_a_variable_is_shown(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GYMHOST_PUBLIC_URL", "https://other.example/")
+    ran = run("config", "show", "--config", str(config))
+    assert ["public_url", "https://other.example", "GYMHOST_PUBLIC_URL"] in ran.rows
+    assert ["config", str(config), "--config"] in ran.rows
+
+
+def test_without_a_command_the_help_is_shown(run: Run) -> None:
+    ran = run("config")
+    assert ran.code == 2
+    assert "show" in ran.out + ran.err
