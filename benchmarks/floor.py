@@ -1,0 +1,62 @@
+"""The floor: gymhost's server with an application that reads the body and answers a constant.
+
+    python floor.py BACKEND
+
+A path names how many bytes the answer has: `/1024`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import cache, partial
+from signal import SIGINT, SIGTERM
+from socket import socket
+from typing import Any, cast
+
+import anyio
+
+from gymhost.server import Backend, bind, serve
+
+
+class Constant:
+    """The application."""
+
+    def __init__(self) -> None:
+        self.router = self  # where a server looks for the lifespan
+
+    @asynccontextmanager
+    async def lifespan_context(self, app: Any) -> AsyncGenerator[None]:
+        yield
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        body = _body(int(scope["path"][1:]))
+        length = (b"content-length", str(len(body)).encode())
+        headers = [(b"content-type", b"application/json"), length]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@cache
+def _body(length: int) -> bytes:
+    return b'{"is": "%s"}' % (b"x" * (length - len('{"is": ""}')))
+
+
+async def main(bound: socket, backend: Backend) -> None:
+    """Serve until a signal."""
+    with anyio.open_signal_receiver(SIGINT, SIGTERM) as signals:
+
+        async def stop() -> None:
+            print(f"floor on http://127.0.0.1:{bound.getsockname()[1]} ({backend})", flush=True)
+            await anext(signals)
+
+        await serve(cast(Any, Constant()), bound, stop, backend=backend)
+
+
+if __name__ == "__main__":
+    chosen = cast(Backend, sys.argv[1])
+    with bind("127.0.0.1", 0) as listening:
+        anyio.run(partial(main, listening, chosen), backend=chosen)
