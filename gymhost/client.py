@@ -8,16 +8,19 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import quote
 
 import anyio
 import httpx2
-import mcp
-from mcp.client.streamable_http import streamable_http_client
+from pydantic import ValidationError
 
 from gymhost.control_key import find_key
 from gymhost.errors import GymhostError
 from gymhost.models import JSONObject, McpConnection, SeedAnswer, Task
+
+if TYPE_CHECKING:
+    import mcp
 
 __all__ = ["ApiError", "Client", "Episode", "McpMode", "ToolAnswer"]
 
@@ -47,6 +50,8 @@ class ToolAnswer:
     text: str
     is_error: bool
     structured_content: JSONObject | None = None
+    content: Sequence[JSONObject] = ()
+    """MCP's content blocks, of which `text` has the texts."""
 
 
 class Client:
@@ -91,14 +96,14 @@ class Client:
 
         Raises: ApiError.
         """
-        return await self.request("GET", f"/envs/{name}")
+        return await self.request("GET", _path(name))
 
     async def session(self, session_id: str) -> JSONObject:
         """Return a session's record.
 
         Raises: ApiError.
         """
-        return await self.request("GET", f"/sessions/{session_id}")
+        return await self.request("GET", f"/sessions/{quote(session_id, safe='')}")
 
     @asynccontextmanager
     async def episode(
@@ -109,6 +114,30 @@ class Client:
         Raises: ApiError; httpx2.HTTPError: the server could not be reached.
         """
         seeded = await self.seed(name, task)
+        verified = False
+        try:
+            async with self.resume(name, seeded, task, mcp_mode=mcp_mode) as episode:
+                try:
+                    yield episode
+                finally:
+                    verified = episode.verified
+        finally:
+            if not verified:
+                await self._close(name, seeded.session_id)
+
+    @asynccontextmanager
+    async def resume(
+        self,
+        name: str,
+        seeded: SeedAnswer,
+        task: Task | None = None,
+        *,
+        mcp_mode: McpMode = "auto",
+    ) -> AsyncGenerator[Episode]:
+        """Connect to the tools of a session that was seeded before. It stays open at the end.
+
+        Raises: httpx2.HTTPError: the server could not be reached.
+        """
         episode = Episode(self, name, task or Task(), seeded)
         error: BaseException | None = None
         try:
@@ -125,15 +154,12 @@ class Client:
         except BaseExceptionGroup as group:
             bare = _bare(group, error)
             raise bare from bare.__cause__
-        finally:
-            if not episode.verified:
-                await self._close(name, seeded.session_id)
 
     async def _close(self, name: str, session_id: str) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(10):
             try:
                 await self.request(
-                    "POST", f"/envs/{name}/close_session", {"session_id": session_id}
+                    "POST", f"{_path(name)}/close_session", {"session_id": session_id}
                 )
             except (ApiError, httpx2.HTTPError) as exc:  # it expires by itself
                 logger.warning("session %s could not be closed: %s", session_id, exc)
@@ -148,13 +174,43 @@ class Client:
         # A reference solves the task: it stays here.
         row = {key: value for key, value in (task or Task()).to_row().items() if key != "reference"}
         headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
-        answer = await self.request("POST", f"/envs/{name}/seed_session", row, headers=headers)
-        return SeedAnswer.model_validate(answer)
+        answer = await self.request("POST", f"{_path(name)}/seed_session", row, headers=headers)
+        try:
+            return SeedAnswer.model_validate(answer)
+        except ValidationError as exc:  # some other server's
+            raise ApiError(200, {"detail": str(answer)[:500]}) from exc
+
+    async def verify(
+        self,
+        name: str,
+        session_id: str,
+        answer: str | None = None,
+        *,
+        output: Sequence[JSONObject] = (),
+    ) -> JSONObject:
+        """Score a session: an `output` of Responses API items, and a final `answer`.
+
+        Raises: ApiError: no score; the error says whether to leave the sample out.
+        """
+        items = list(output)
+        if answer is not None:
+            content = [{"type": "output_text", "text": answer}]
+            items.append({"type": "message", "role": "assistant", "content": content})
+        return await self.request(
+            "POST",
+            f"{_path(name)}/verify",
+            {"session_id": session_id, "response": {"output": items}},
+            headers={"prefer": "return=minimal"},
+        )
 
     @asynccontextmanager
     async def _connect(
         self, connection: McpConnection, mode: McpMode
     ) -> AsyncGenerator[mcp.Client]:
+        # here: it takes most of a second to import, and the control plane does without
+        import mcp
+        from mcp.client.streamable_http import streamable_http_client
+
         async with httpx2.AsyncClient(
             headers=connection.headers, timeout=TIMEOUT, transport=self._transport
         ) as http:
@@ -187,6 +243,10 @@ class Client:
         if not response.is_success:
             raise ApiError(response.status_code, answer)
         return answer
+
+
+def _path(environment: str) -> str:
+    return f"/envs/{quote(environment, safe='')}"
 
 
 def _bare(group: BaseExceptionGroup[BaseException], error: BaseException | None) -> BaseException:
@@ -233,7 +293,7 @@ class Episode:
         if self.mcp is None:
             raise RuntimeError(f"{self.environment!r} has no tools")
         result = await self.mcp.call_tool(name, arguments or {})
-        text = "\n".join(getattr(block, "text", "") for block in result.content)
+        text = "\n".join(block.text for block in result.content if block.type == "text")
         call_id = f"call_{len(self.items) // 2}"
         self.items += [
             {
@@ -244,8 +304,11 @@ class Episode:
             },
             {"type": "function_call_output", "call_id": call_id, "output": text},
         ]
-        structured = result.structured_content
-        return ToolAnswer(text, bool(result.is_error), structured)
+        content = [
+            block.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for block in result.content
+        ]
+        return ToolAnswer(text, bool(result.is_error), result.structured_content, content)
 
     async def verify(
         self, answer: str | None = None, *, output: Sequence[JSONObject] | None = None
@@ -254,16 +317,8 @@ class Episode:
 
         Raises: ApiError: no score; the error says whether to leave the sample out.
         """
-        items = list(self.items if output is None else output)
-        if answer is not None:
-            content = [{"type": "output_text", "text": answer}]
-            items.append({"type": "message", "role": "assistant", "content": content})
-        verdict = await self.client.request(
-            "POST",
-            f"/envs/{self.environment}/verify",
-            {"session_id": self.session_id, "response": {"output": items}},
-            headers={"prefer": "return=minimal"},
-        )
+        items = self.items if output is None else output
+        verdict = await self.client.verify(self.environment, self.session_id, answer, output=items)
         self.verified = True
         return verdict
 

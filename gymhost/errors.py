@@ -6,7 +6,6 @@ GymhostError
 │   ├── ToolDefinitionError      one of its tools can't be offered
 │   └── HookError                a wrapper broke the rules of a wrapper
 ├── ServeError                   this process can't serve (a port in use)
-├── ConfigError                  the configuration is wrong: nothing is started (gymhost.config)
 ├── ToolError                    raised by an author: the agent reads its text
 │   ├── UnknownTool
 │   ├── InvalidArguments

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.require_all"]
+pytest_plugins = ["pytester", "tests.conformance", "tests.require_all"]
 
 
 # Named here although anyio has this fixture: its own would leave trio out where it is missing.

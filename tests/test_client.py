@@ -158,6 +158,21 @@ async def test_a_cancelled_episode_is_closed_too() -> None:
             assert [reason for _, reason in diary.closed] == ["closed"]
 
 
+@both_modes
+async def test_a_session_goes_on_where_another_left_it_and_stays_open(mode: McpMode) -> None:
+    diary = Diary()
+    async with testing.client({"diary": diary}) as client:
+        seeded = await client.seed("diary")
+        for note in ("one", "two"):
+            async with client.resume("diary", seeded, mcp_mode=mode) as episode:
+                await episode.call_tool("write", {"note": note})
+        assert diary.closed == []
+        calls = (await client.session(seeded.session_id))["calls"]
+        assert [call["arguments"] for call in calls] == [{"note": "one"}, {"note": "two"}]
+        assert "reward" in await client.verify("diary", seeded.session_id, "done")
+    assert diary.closed == [(seeded.session_id, "verified")]
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
@@ -168,6 +183,8 @@ async def test_a_cancelled_episode_is_closed_too() -> None:
         (lambda client: client.seed("nowhere"), 404, "unknown_environment"),
         (lambda client: client.session("unknown"), 404, "session_lost"),
         (lambda client: client.request("GET", "/nowhere"), 404, "not_found"),
+        (lambda client: client.environment("a?b#c"), 404, "unknown_environment"),
+        (lambda client: client.session("a?b#c"), 404, "session_lost"),
     ],
 )
 async def test_a_refusal_carries_its_problem(
@@ -215,6 +232,14 @@ async def test_the_answer_of_some_other_server_is_an_error(
         with pytest.raises(ApiError) as caught:
             await client.environments()
     assert str(caught.value) == text
+    assert caught.value.failure_kind is None
+
+
+async def test_a_seed_answer_of_some_other_server_is_an_error() -> None:
+    async with answering(lambda: httpx2.Response(200, json={"session": 1})) as client:
+        with pytest.raises(ApiError) as caught:
+            await client.seed("diary")
+    assert str(caught.value) == "200: {'session': 1}"
     assert caught.value.failure_kind is None
 
 

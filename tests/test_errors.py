@@ -68,7 +68,8 @@ def test_the_public_names_are_all_and_sorted() -> None:
 @pytest.mark.parametrize(
     ("name", "status", "kind"),
     [
-        ("RequestError", 500, "internal_error"),
+        ("RequestError", 503, "internal_error"),
+        ("InternalError", 503, "internal_error"),
         ("InvalidBody", 400, "invalid_request"),
         ("InvalidField", 422, "invalid_request"),
         ("Unauthorized", 401, "unauthorized"),

@@ -35,7 +35,8 @@ LAYERS = (
         "trajectory",
     },
     {"config", "environment", "stores"},
-    {"__init__", "instances", "plugins", "registry", "slots"},  # __init__: the public names, for authors
+    # __init__: the public names, for authors
+    {"__init__", "instances", "plugins", "registry", "slots"},
     {"lifecycle", "mount"},
     {"calling", "ending", "seeding", "verification"},  # what the host does
     {"host"},

@@ -10,6 +10,7 @@ import typer
 
 from gymhost.checking import Played, play_tasks
 from gymhost.cli.logs import configure_logging
+from gymhost.cli.options import environment_names
 from gymhost.cli.output import error, line, table
 from gymhost.cli.settings import ConfigFile, create_host
 from gymhost.client import Client
@@ -27,7 +28,12 @@ __all__ = ["check"]
 
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Environments; all by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Environments; all by default.",
+            autocompletion=environment_names,
+        ),
     ] = None,
     config: ConfigFile = None,
 ) -> None:

@@ -24,6 +24,12 @@ def list_plugins(
     """List the installed plugins, and why the failed ones fail. Starts none of them.
 
     Exit code 1 where one fails.
+
+    Examples:
+
+      gymhost list
+
+      gymhost list --verbose
     """
     settings = load_settings(config)
     configure_logging(quiet=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, cast
 
 import pydantic_core
 from starlette.requests import Request
@@ -15,26 +15,37 @@ from starlette.responses import Response
 from gymhost.aggregation import read_results
 from gymhost.errors import BodyTooLarge, InvalidField, RequestError, SessionLost
 from gymhost.host import Host
+from gymhost.http import schemas
 from gymhost.http.body import parse_object, read_body
 from gymhost.http.mcp import TOKEN_HEADER
 from gymhost.models import JSONObject, ToolCall, json_type
 from gymhost.mount import Mount
-from gymhost.stores import SessionRow
+from gymhost.plugin_records import PluginRecord
+from gymhost.stores import SessionRow, Verdict
 
-__all__ = ["Api", "Handler"]
+__all__ = ["COOKIE", "Api"]
 
 COOKIE = "gymhost_session"
 SESSION_ID = re.compile("[0-9a-f]{32}")
-
-Handler = Callable[[Request, str], Awaitable[Response]]
+VERDICT_KEYS = ("reward", "reward_components", "mask_sample", "failure_kind", "unmasked_reward")
 
 
 class Api:
     """Answers trainers and operators. Each handler gets an environment's name, or ""."""
 
-    def __init__(self, host: Host, version: str, public_url: str | None = None) -> None:
-        """`public_url` is where clients reach this server, where the Host header does not say."""
+    def __init__(
+        self,
+        host: Host,
+        version: str,
+        document: Callable[[], Awaitable[bytes]],
+        public_url: str | None = None,
+    ) -> None:
+        """`document` returns the one of /openapi.json.
+
+        `public_url` is where clients reach this server, where the Host header does not say.
+        """
         self._host = host
+        self._document = document
         self._version = version
         self._public_url = public_url.rstrip("/") if public_url else None
 
@@ -85,36 +96,28 @@ class Api:
 
     async def environments(self, request: Request, name: str) -> Response:
         """List what is mounted, and what failed, with its reason."""
-        failed = [
-            {
-                "name": record.name,
-                "kind": record.kind,
-                "status": record.status,
-                "distribution": record.distribution,
-                "version": record.version,
-                "reason": record.reason,
-            }
-            for record in self._host.records
-            if record.status != "up"
-        ]
         up = [self._environment(mount) for _, mount in sorted(self._host.mounts.items())]
         extensions = [
-            {
-                "name": record.name,
-                "kind": record.kind,
-                "status": record.status,
-                "distribution": record.distribution,
-                "version": record.version,
-            }
+            _plugin(record)
             for record in self._host.records
             if record.status == "up" and record.kind == "extension"
         ]
-        return _json({"environments": up, "extensions": extensions, "failed": failed})
+        failed: list[schemas.FailedPlugin] = [
+            {**_plugin(record), "reason": record.reason}
+            for record in self._host.records
+            if record.status != "up"
+        ]
+        body: schemas.Environments = {
+            "environments": up,
+            "extensions": extensions,
+            "failed": failed,
+        }
+        return _json(body)
 
     async def environment(self, request: Request, name: str) -> Response:
         return _json(self._environment(self._host.mount(name)))
 
-    def _environment(self, mount: Mount) -> JSONObject:
+    def _environment(self, mount: Mount) -> schemas.Environment:
         return {
             "name": mount.name,
             "status": "degraded" if mount.degraded else "up",
@@ -122,7 +125,7 @@ class Api:
             "version": mount.record.version,
             "url_path": f"/envs/{mount.name}",
             "stateless": mount.instance.stateless,
-            "tools": mount.tool_definitions(),
+            "tools": cast(list[schemas.Tool], mount.tool_definitions()),
             "limits": pydantic_core.to_jsonable_python(mount.limits),
             "use": {
                 "open_sessions": mount.open_sessions,
@@ -143,24 +146,35 @@ class Api:
 
     async def health(self, request: Request, name: str) -> Response:
         """Answer while the process can answer."""
-        return _json({"status": "ok", "version": self._version})
+        body: schemas.Health = {"status": "ok", "version": self._version}
+        return _json(body)
 
     async def ready(self, request: Request, name: str) -> Response:
         """Answer 200 while new sessions are taken: 503 while stopping, or with nothing to serve."""
         # numbers: it needs no key, and the names are for those who have one
         degraded = sum(mount.degraded for mount in self._host.mounts.values())
         failed = sum(record.status == "failed" for record in self._host.records)
+        status: Literal["ready", "degraded", "stopping", "no environments"]
         if self._host.stopping:
             status = "stopping"
         elif not self._host.mounts:
             status = "no environments"
         else:
             status = "degraded" if degraded else "ready"
-        body = {"status": status, "degraded": degraded, "failed": failed}
+        body: schemas.Readiness = {"status": status, "degraded": degraded, "failed": failed}
         return _json(body, 200 if status in ("ready", "degraded") else 503)
 
+    async def openapi(self, request: Request, name: str) -> Response:
+        return Response(await self._document(), media_type="application/json")
+
     async def index(self, request: Request, name: str) -> Response:
-        return _json({"gymhost": self._version, "environments": "/envs", "health": "/healthz"})
+        body: schemas.Index = {
+            "gymhost": self._version,
+            "environments": "/envs",
+            "health": "/healthz",
+            "openapi": "/openapi.json",
+        }
+        return _json(body)
 
     async def _body(
         self, request: Request, mount: Mount, *, finite: bool = True
@@ -213,41 +227,57 @@ def _cookie_on_errors(environment: str, session_id: str | None) -> Generator[Non
 
 
 def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
-    """Return the body again, with fields added, without writing again what came."""
+    """Return the body again, with fields added, without writing again what came.
+
+    A body that is an answer to an earlier verify has a verdict, too: it is left out.
+    """
     if not body:
         return pydantic_core.to_json(fields)
-    if any(key in body for key in fields):
+    if any(key in body for key in (*VERDICT_KEYS, *fields)):
+        kept = {key: value for key, value in body.items() if key not in VERDICT_KEYS}
         # null: a number like 1e400 can't be written again
-        return pydantic_core.to_json({**body, **fields}, inf_nan_mode="null")
+        return pydantic_core.to_json({**kept, **fields}, inf_nan_mode="null")
     return raw.rstrip()[:-1] + b"," + pydantic_core.to_json(fields)[1:]
 
 
-def _record(row: SessionRow, calls: list[bytes]) -> JSONObject:
+def _plugin(record: PluginRecord) -> schemas.Plugin:
+    return {
+        "name": record.name,
+        "kind": record.kind,
+        "status": record.status,
+        "distribution": record.distribution,
+        "version": record.version,
+    }
+
+
+def _record(row: SessionRow, calls: list[bytes]) -> schemas.SessionRecord:
     """Return what is known of a session; its tokens are not."""
-    verdict = row.verdict
     return {
         "session_id": row.session_id,
         "environment": row.environment,
         "status": row.status,
         "task": pydantic_core.from_json(row.task),
         "state": pydantic_core.from_json(row.state),
-        "allowed_tools": row.allowed_tools,
+        "allowed_tools": None if row.allowed_tools is None else list(row.allowed_tools),
         "calls": [_call(ToolCall.load(call)) for call in calls],
         "failures": dict(row.counts),
-        "verdict": None
-        if verdict is None
-        else {
-            **pydantic_core.from_json(verdict.result),
-            "failure_kind": verdict.failure_kind,
-            "recorded_at": _when(verdict.recorded_at),
-        },
+        "verdict": None if row.verdict is None else _verdict(row.verdict),
         "created_at": _when(row.created_at),
-        "used_at": _when(row.used_at),
-        "ended_at": _when(row.ended_at),
+        "used_at": None if row.used_at is None else _when(row.used_at),
+        "ended_at": None if row.ended_at is None else _when(row.ended_at),
     }
 
 
-def _call(call: ToolCall) -> JSONObject:
+def _verdict(verdict: Verdict) -> schemas.RecordedVerdict:
+    recorded = {
+        **pydantic_core.from_json(verdict.result),
+        "failure_kind": verdict.failure_kind,
+        "recorded_at": _when(verdict.recorded_at),
+    }
+    return cast(schemas.RecordedVerdict, recorded)  # with the environment's own keys
+
+
+def _call(call: ToolCall) -> schemas.Call:
     assert call.outcome is not None
     return {
         "id": call.id,
@@ -263,9 +293,9 @@ def _call(call: ToolCall) -> JSONObject:
     }
 
 
-def _when(seconds: float | None) -> str | None:
+def _when(seconds: float) -> str:
     """Return a time as RFC 3339, in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 import gymhost
 from gymhost.errors import MethodNotAllowed, NotFound
 from gymhost.host import Host, task_group
-from gymhost.http.api import Api, Handler
+from gymhost.http.agent_plane import agent_plane
+from gymhost.http.api import Api
 from gymhost.http.auth import Guard
 from gymhost.http.mcp import McpEndpoint
+from gymhost.http.openapi import OpenApi
+from gymhost.http.operations import CONTROL_PLANE, ENVIRONMENT, Operation
 from gymhost.http.problems import EXCEPTION_HANDLERS
 from gymhost.http.requests import InFlight, InFlightMiddleware
 from gymhost.plugins import check_all_up
@@ -34,6 +35,7 @@ class GymhostApp(Starlette):
     served: Host
     in_flight: InFlight
     environments: EnvironmentRoutes
+    openapi: OpenApi
 
     async def drain(self, grace: float) -> int:
         """Take no new work, end open streams at once, and give the rest `grace` seconds.
@@ -65,9 +67,12 @@ def create_app(
         if mcp_allowed_hosts
         else None
     )
-    api = Api(host, gymhost.__version__, public_url)
     in_flight = InFlight()
-    environments = EnvironmentRoutes(host, api, guard, security)
+    agent = agent_plane(checks_hosts=security is not None)
+    openapi = OpenApi((*CONTROL_PLANE, *agent), host, guard, public_url)
+    api = Api(host, gymhost.__version__, openapi.json, public_url)
+    pages = _pages(CONTROL_PLANE, api, guard)
+    environments = EnvironmentRoutes(host, pages, guard, security)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -80,11 +85,7 @@ def create_app(
     created = GymhostApp(
         routes=[
             Mount("/envs", environments),
-            Route("/envs", _endpoint(api.environments, guard)),
-            Route("/sessions/{session_id}", _endpoint(api.session, guard)),
-            Route("/healthz", _endpoint(api.health)),
-            Route("/readyz", _endpoint(api.ready)),
-            Route("/", _endpoint(api.index)),
+            *(Route(path, page) for path, page in pages.items() if ENVIRONMENT not in path),
         ],
         middleware=[Middleware(InFlightMiddleware, in_flight=in_flight)],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -92,36 +93,58 @@ def create_app(
     )
     # a path that ends in a slash is another path: a redirect would lose a POST's body
     created.router.redirect_slashes = False
-    created.served, created.in_flight, created.environments = host, in_flight, environments
+    created.served, created.in_flight = host, in_flight
+    created.environments, created.openapi = environments, openapi
     return created
 
 
-def _endpoint(handler: Handler, guard: Guard | None = None) -> Any:
-    async def endpoint(request: Request) -> Response:
-        if guard is not None:
-            guard.check(request.headers)
-        return await handler(request, "")
+class Page:
+    """One path of the control plane: an operation for each method."""
 
-    return endpoint
+    def __init__(self, operations: Iterable[Operation], api: Api, guard: Guard) -> None:
+        self._api = api
+        self._operations: dict[str, Operation] = {each.method: each for each in operations}
+        if "GET" in self._operations:
+            self._operations["HEAD"] = self._operations["GET"]
+        self._needs_key = any(each.security != "none" for each in self._operations.values())
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._needs_key:
+            self._guard.check(Headers(scope=scope))
+        await self.answer(scope, receive, send, "")
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+        """Answer whoever may use it."""
+        operation = self._operations.get(scope["method"])
+        if operation is None or operation.handler is None:
+            raise MethodNotAllowed(", ".join(self._operations))
+        response = await operation.handler(self._api, Request(scope, receive), name)
+        await response(scope, receive, send)
+
+
+def _pages(operations: Iterable[Operation], api: Api, guard: Guard) -> dict[str, Page]:
+    by_path: dict[str, list[Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, []).append(operation)
+    return {path: Page(each, api, guard) for path, each in by_path.items()}
 
 
 class EnvironmentRoutes:
     """`/envs/<name>/...`: a look-up by name, so that a call costs the same among a thousand."""
 
     def __init__(
-        self, host: Host, api: Api, guard: Guard, security: TransportSecuritySettings | None
+        self,
+        host: Host,
+        pages: Mapping[str, Page],
+        guard: Guard,
+        security: TransportSecuritySettings | None,
     ) -> None:
         self._host = host
+        self._pages = pages
         self._guard = guard
         self._security = security
         self._endpoints: dict[str, McpEndpoint] = {}
-        self._table: dict[str, tuple[tuple[str, ...], Handler]] = {
-            "": (("GET", "HEAD"), api.environment),
-            "seed_session": (("POST",), api.seed_session),
-            "verify": (("POST",), api.verify),
-            "close_session": (("POST",), api.close_session),
-            "aggregate_metrics": (("POST",), api.aggregate_metrics),
-        }
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -150,10 +173,7 @@ class EnvironmentRoutes:
         # the key comes first: without it, nobody learns which environments there are
         self._guard.check(Headers(scope=scope))
         mount = self._host.mount(name)
-        if rest not in self._table:
+        page = self._pages.get(f"{ENVIRONMENT}/{rest}" if rest else ENVIRONMENT)
+        if page is None:
             raise NotFound(f"{mount.name!r} has no page {rest!r}.")
-        methods, handler = self._table[rest]
-        if scope["method"] not in methods:
-            raise MethodNotAllowed(", ".join(methods))
-        response = await handler(Request(scope, receive), name)
-        await response(scope, receive, send)
+        await page.answer(scope, receive, send, name)

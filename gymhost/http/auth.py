@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from gymhost.errors import Forbidden, Unauthorized
+from gymhost.errors import Forbidden, RequestError, Unauthorized
 
 __all__ = ["Guard", "KeyGuard", "LoopbackGuard"]
 
@@ -20,12 +20,17 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 class Guard(Protocol):
     """Lets a control-plane request pass, or raises."""
 
+    refusal: type[RequestError]
+    """What it raises."""
+
     def check(self, headers: Headers) -> None:
-        """Raises: Unauthorized, Forbidden."""
+        """Raises: the refusal."""
 
 
 class KeyGuard:
     """Takes `Authorization: Bearer KEY` for any of several keys."""
+
+    refusal: type[RequestError] = Unauthorized
 
     def __init__(self, keys: Collection[str]) -> None:
         stripped = [key.strip() for key in keys]
@@ -49,6 +54,8 @@ class KeyGuard:
 
 class LoopbackGuard:
     """Takes requests that name this machine: no page elsewhere can make a browser send one."""
+
+    refusal: type[RequestError] = Forbidden
 
     def check(self, headers: Headers) -> None:
         if _host_name(f"//{headers.get('host', '')}") not in LOOPBACK_NAMES:

@@ -15,8 +15,8 @@ from gymhost.models import JSONObject, json_type
 __all__ = ["ClientGone", "parse_json", "parse_object", "read_body"]
 
 
-class ClientGone(Exception):
-    """The client left before its body had arrived: there is nobody to answer."""
+class ClientGone(InvalidBody):
+    """The client left before its body had arrived: nobody reads the answer."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -37,7 +37,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     size = 0
     while True:
         if message["type"] != "http.request":
-            raise ClientGone
+            raise ClientGone("The body ended before it was whole.")
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit:

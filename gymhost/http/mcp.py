@@ -110,6 +110,8 @@ class McpEndpoint:
         request = Request(scope, receive)
         refusal = await self._security.validate_request(request, is_post=True)
         if refusal is not None:
+            # the SDK's words for it, which do not say that they are text
+            refusal.headers["content-type"] = "text/plain; charset=utf-8"
             await refusal(scope, receive, send)
             return
         if not check_accept_headers(request)[0]:

@@ -6,12 +6,10 @@ import logging
 from http import HTTPStatus
 
 import pydantic_core
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gymhost.errors import RequestError, StoreError
-from gymhost.http.body import ClientGone
+from gymhost.errors import InternalError, NotFound, RequestError, StoreError
 
 __all__ = ["EXCEPTION_HANDLERS", "problem"]
 
@@ -48,27 +46,17 @@ async def _request_error(request: Request, error: Exception) -> Response:
     return problem(error)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
     """Starlette's own: no such route."""
-    assert isinstance(error, HTTPException)
-    wrapped = RequestError(f"{request.method} {request.url.path}: {error.detail}.")
-    wrapped.status = error.status_code
-    wrapped.failure_kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-    wrapped.headers = dict(error.headers or {})
-    return problem(wrapped)
-
-
-async def _client_gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it
+    return problem(NotFound(f"{request.method} {request.url.path}: Not Found."))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    return problem(RequestError("gymhost failed. The log has the cause."))
+    return problem(InternalError("gymhost failed. The log has the cause."))  # the server logs it
 
 
 EXCEPTION_HANDLERS = {
     RequestError: _request_error,
-    HTTPException: _http_exception,
-    ClientGone: _client_gone,
+    404: _not_found,
     Exception: _internal_error,
 }

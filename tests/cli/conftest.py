@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from gymhost.cli import main
+from tests.distributions import install
+from tests.e2e.servers import Server, Servers
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,35 @@ def logging_as_it_was() -> Iterator[None]:
     yield
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+
+
+TOOLBOX = Path(__file__).parent / "worlds" / "toolbox.py"
+MOUNTED = {
+    "toolbox": "Toolbox",
+    "reporting": "Toolbox",
+    "pictures": "Pictures",
+    "toolless": "Toolless",
+    "unstartable": "Unstartable",
+}
+
+
+@pytest.fixture(scope="session")
+def toolbox_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server of `worlds/toolbox.py` for all tests."""
+    servers = Servers(tmp_path_factory.mktemp("toolbox"))
+    install(servers.folder, "toolbox", TOOLBOX, MOUNTED)
+    config = servers.folder / "served.yaml"
+    config.write_text("environments: {reporting: {on_failure: report}}")
+    try:
+        yield servers.start("--config", str(config))
+    finally:
+        servers.end()
+
+
+@pytest.fixture
+def served(toolbox_server: Server, run: Run, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, where commands find it by GYMHOST_URL and its key."""
+    assert toolbox_server.key is not None
+    monkeypatch.setenv("GYMHOST_URL", toolbox_server.url)
+    monkeypatch.setenv("GYMHOST_API_KEY", toolbox_server.key)
+    return toolbox_server

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 
+from tests import conformance
 from tests.distributions import GATED, install, variables
 from tests.http.wire import MODERN, call
 
@@ -32,6 +33,8 @@ class Server:
         self.url, self.port = address[0], int(address[1])
         key = re.search(r"^control key: (\S+) \(kept", "\n".join(self.lines), re.MULTILINE)
         self.key = key[1] if key else None
+        guarded = any(line.startswith("control key: ") for line in self.lines)
+        conformance.watch(self.url, has_key=guarded)
 
     def _read_until_up(self) -> None:
         assert self.process.stdout is not None

@@ -61,6 +61,8 @@ def test_it_says_what_is_up_where_and_what_failed_and_why(servers: Servers, back
     server = servers.start("--backend", backend)
     first, *rest = server.lines
     assert re.fullmatch(rf"gymhost \S+ on {server.url} \({backend}\)", first)
+    # without the project's other plugins, which are installed where the tests run
+    rest = [line for line in rest if "(gym-env-" not in line or "weather" in line]
     assert rest[0].split() == ["gated", f"{server.url}/envs/gated", "(gated", "1.0)"]
     assert rest[1].split()[:2] == ["more", f"{server.url}/envs/more"]
     assert rest[2].split()[:2] == ["weather", f"{server.url}/envs/weather"]
@@ -71,7 +73,7 @@ def test_it_says_what_is_up_where_and_what_failed_and_why(servers: Servers, back
     assert "no database" in rest[5]
     with server.client() as http:
         listed = http.get("/envs").json()
-        assert [each["name"] for each in listed["environments"]] == ["gated", "more", "weather"]
+        assert {"gated", "more", "weather"} <= {each["name"] for each in listed["environments"]}
         assert [each["name"] for each in listed["failed"]] == ["broken", "unstartable"]
         seed(http)
         assert http.post("/envs/unstartable/seed_session").status_code == 503

@@ -156,7 +156,7 @@ PROBLEMS: dict[str, tuple[Request, int, str]] = {
     "another body": (conflicting, 409, "already_verified"),
     "another task": (mismatched, 409, "task_mismatch"),
     "a store that is down": (store_down, 503, "store_error"),
-    "a bug of ours": (bug, 500, "internal_error"),
+    "a bug of ours": (bug, 503, "internal_error"),
 }
 
 
