@@ -15,7 +15,7 @@ import pydantic_core
 from anyio import to_thread
 
 from gym_ext_reward_log.jsonl import LineFile
-from gymhost import CallTimeout, Session, VerifyResult, Wrapper, hookimpl
+from gymhost import CallTimeout, InvalidTask, Session, VerifyResult, Wrapper, hookimpl
 
 __all__ = ["RewardLog"]
 
@@ -122,6 +122,8 @@ def _outcome_fields(
     """Return what verify came to. Only what is a reward is called one."""
     if isinstance(outcome, CallTimeout):
         return {"mask_sample": True, "failure_kind": "environment_timeout"}
+    if isinstance(outcome, InvalidTask):
+        return {"mask_sample": True, "failure_kind": InvalidTask.failure_kind}
     if isinstance(outcome, BaseException):
         return {"mask_sample": True, "failure_kind": "environment_error"}
     extras = outcome.model_dump(warnings=False)

@@ -19,6 +19,7 @@ from gym_ext_reward_log import RewardLog
 from gymhost import (
     Environment,
     EnvironmentConfig,
+    InvalidTask,
     Limits,
     Session,
     Trajectory,
@@ -123,6 +124,7 @@ async def test_a_score_has_its_row_when_it_is_answered(path: Path) -> None:
         (math.nan, 502, "environment_error"),
         (VerifyResult(reward=1, seen=math.inf), 502, "environment_error"),
         (VerifyResult(reward=1, seen=object()), 502, "environment_error"),
+        (InvalidTask("no city"), 422, "invalid_request"),
         ("hang", 504, "environment_timeout"),
     ],
 )
