@@ -23,6 +23,10 @@ CANARY = "canary-19c2"
 # -- how it ends -----------------------------------------------------------------------------------
 
 
+def tool_error(text: str) -> ToolAnswer:
+    return ToolAnswer(text, is_error=True, content=[{"type": "text", "text": text}])
+
+
 def fails_with(error: Exception) -> World:
     async def fail(session: Session[Visits]) -> str:
         session.state.places.append("kept")
@@ -42,7 +46,7 @@ async def test_either_tool_error_reaches_the_agent_word_for_word_and_keeps_the_s
 ) -> None:
     async with playing(fails_with(kind("no such city: Zürich"))) as episode:
         answer = await episode.call_tool(name)
-        assert answer == ToolAnswer("no such city: Zürich", is_error=True)
+        assert answer == tool_error("no such city: Zürich")
         assert (await episode.record())["calls"][0]["kind"] == "tool_error"
         assert (await episode.call_tool("marked")).text == '["kept"]'
 
@@ -55,7 +59,7 @@ async def test_the_text_of_a_crash_stays_in_the_log_with_its_cause(
     error.__cause__ = KeyError("the-cause")
     async with playing(fails_with(error)) as episode:
         answer = await episode.call_tool(name)
-        assert answer == ToolAnswer("The tool failed.", is_error=True)
+        assert answer == tool_error("The tool failed.")
         assert CANARY not in str((await episode.record())["calls"])
         assert (await episode.record())["calls"][0]["kind"] == "environment_error"
         assert (await episode.call_tool("marked")).text == "[]"
@@ -76,7 +80,7 @@ async def test_a_validation_error_inside_a_tool_is_a_crash_not_the_agents_fault(
     with pytest.raises(ValidationError):
         await parse()
     async with playing(registering(parse)) as episode:
-        assert await episode.call_tool("parse") == ToolAnswer("The tool failed.", is_error=True)
+        assert await episode.call_tool("parse") == tool_error("The tool failed.")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +233,7 @@ async def test_a_value_that_is_not_finite_json_is_a_failure(
     async with playing(registering(measure, typed)) as episode:
         for name in ("measure", "typed"):
             answer = await episode.call_tool(name)
-            assert answer == ToolAnswer("The tool failed.", is_error=True)
+            assert answer == tool_error("The tool failed.")
 
 
 async def test_a_result_past_the_limit_is_a_tool_error() -> None:
@@ -246,7 +250,7 @@ async def test_a_tool_that_asks_the_client_back_is_a_failure(
         return InputRequiredResult(request_state="x")
 
     async with playing(registering(ask)) as episode:
-        assert await episode.call_tool("ask") == ToolAnswer("The tool failed.", is_error=True)
+        assert await episode.call_tool("ask") == tool_error("The tool failed.")
     assert "asks the client for input" in caplog.text
 
 
@@ -261,4 +265,4 @@ async def test_a_tool_that_the_author_takes_away_again_is_a_failure(
 
     async with playing(World(register)) as episode:
         servers[0].remove_tool("brief")
-        assert await episode.call_tool("brief") == ToolAnswer("The tool failed.", is_error=True)
+        assert await episode.call_tool("brief") == tool_error("The tool failed.")

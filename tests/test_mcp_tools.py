@@ -45,7 +45,8 @@ async def test_a_registered_tool_stands_beside_the_marked_ones_and_in_the_record
         assert schema["inputSchema"]["required"] == ["place"]
 
         answer = await episode.call_tool("visit", {"place": {"name": "Zürich"}})
-        assert answer == ToolAnswer("Zürich ü", is_error=False)
+        text = {"type": "text", "text": "Zürich ü"}
+        assert answer == ToolAnswer("Zürich ü", is_error=False, content=[text])
         assert (await episode.call_tool("marked")).text == '["Zürich"]'
         calls = (await episode.record())["calls"]
         assert [(each["name"], each["kind"]) for each in calls] == [
