@@ -303,6 +303,7 @@ class _Worker:
         try:
             self._connect()
         except OSError:
+            self._window.failures["connect: refused"] += 1  # fewer at once than the table says
             self._window.retired += 1
             self._window.playing -= 1
         else:

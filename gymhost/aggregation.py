@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gymhost.errors import InvalidField
 from gymhost.models import JSONObject, finite_json, json_type
 
-__all__ = ["AggregateMetrics", "aggregate", "read_results"]
+__all__ = ["AggregateMetrics", "aggregate", "is_masked", "read_results"]
 
 TASK_INDEX = "_ng_task_index"
 # an index, a mark of who ran it, a mark of a failure: no measurements
@@ -67,15 +67,15 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> AggregateMetrics:
     """Return the standard statistics of verify's answers, without the masked ones.
 
     Each number at the top of an answer, and of its `usage`, is a field; booleans are 0 and 1.
-    `std` is that of a sample, 0 for a single value. A masked answer has no reward, so it is left
-    out of every field; where there are any, `masked_samples` is their number.
+    `std` is that of a sample, 0 for a single value. A masked answer (see `is_masked`) has no
+    reward, so it is left out of every field; where there are any, `masked_samples` is their number.
     """
     everything: dict[str, list[float]] = defaultdict(list)
     tasks: dict[int, dict[str, list[float]]] = {}
     masked = 0
     for result in results:
         task = tasks.setdefault(result.get(TASK_INDEX) or 0, defaultdict(list))
-        if result.get("mask_sample") is True:
+        if is_masked(result):
             masked += 1
             continue
         for field, value in _measurements(result).items():
@@ -89,6 +89,15 @@ def aggregate(results: Iterable[Mapping[str, Any]]) -> AggregateMetrics:
     return AggregateMetrics(
         group_level_metrics=groups, agent_metrics=agent_metrics, key_metrics=means
     )
+
+
+def is_masked(result: Mapping[str, Any]) -> bool:
+    """Whether an answer is no measurement: it says so, or names a failure and does not deny it.
+
+    An environment may name a `failure_kind` beside `mask_sample: false`: that score is valid.
+    """
+    mask = result.get("mask_sample")
+    return result.get("failure_kind") is not None if mask is None else bool(mask)
 
 
 def _measurements(result: Mapping[str, Any]) -> dict[str, float]:

@@ -63,6 +63,7 @@ class Host:
         only: bool = False,
         blocked: Collection[str] = (),
         extension_options: Mapping[str, Mapping[str, Any]] | None = None,
+        extensions_wrap: bool = True,
         store: str | SessionStore = "memory://",
         clock: Clock | None = None,
     ) -> None:
@@ -71,6 +72,7 @@ class Host:
         `environments` adds to the installed ones, or configures those of the same name; with
         `only`, they alone are mounted. `discover=False` does not look for installed plugins.
         `extension_options` are the keyword arguments of installed extensions, by their names.
+        Without `extensions_wrap`, extensions register their environments and do nothing else.
         A plugin that fails is in `records`, with its cause.
         """
         self.clock = clock or SystemClock()
@@ -87,6 +89,9 @@ class Host:
             self._loader.discover()
         for extension in extensions:
             self._loader.add_extension(extension)
+        if not extensions_wrap:
+            for loaded in self._loader.extensions:
+                self._manager.unregister(loaded.instance)
         self.mounts = self._mount_all(environments or {}, only=only)
         self._stack = AsyncExitStack()
         self._running: tuple[TaskGroup, Lifecycle] | None = None

@@ -75,6 +75,26 @@ def test_a_masked_sample_is_no_measurement_and_is_counted() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "marks",
+    [
+        {"mask_sample": 1},
+        {"mask_sample": "true"},
+        {"failure_kind": "environment_error"},
+        {"mask_sample": None, "failure_kind": "environment_error"},
+    ],
+)
+def test_a_sample_that_was_spoiled_is_masked_however_the_row_says_so(marks: dict[str, Any]) -> None:
+    metrics = aggregate([row(0, 0, reward=0.0, **marks), row(0, 1, reward=1.0)])
+    assert metrics.key_metrics == {"mean/reward": 1.0}
+    assert metrics.agent_metrics["masked_samples"] == 1
+
+
+def test_a_valid_score_may_name_a_failure() -> None:
+    valid = row(0, 0, reward=0.5, mask_sample=False, failure_kind="judge_retried")
+    assert aggregate([valid]).key_metrics == {"mean/reward": 0.5}
+
+
 def test_an_unmasked_answer_says_so_without_a_statistic() -> None:
     assert aggregate([row(0, 0, reward=1, mask_sample=False)]).key_metrics == {"mean/reward": 1}
 

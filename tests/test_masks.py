@@ -51,6 +51,9 @@ async def test_a_session_in_which_a_tool_crashed_is_masked() -> None:
         record = await served.record(session)
         assert record["failures"] == {"environment_error": 1}
         assert record["verdict"]["failure_kind"] == "environment_error"
+        assert record["verdict"]["mask_sample"] is True
+        assert "reward" not in record["verdict"]
+        assert "unmasked_reward" in record["verdict"]
         assert record["status"] == "verified"
         assert served.mount("diary").counts["masked"] == 1
 

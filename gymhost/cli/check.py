@@ -69,7 +69,9 @@ def _report(played: list[Played], problems: list[str]) -> None:
 
 
 async def _check(settings: Settings, names: list[str]) -> tuple[list[Played], list[str]]:
-    host = create_host(settings)  # its sessions are nobody's: they stay in memory
+    # The sessions are nobody's: they stay in memory, and in no log of rewards. And it is the
+    # environments that are checked, without faults that an extension injects.
+    host = create_host(settings, extensions_wrap=False)
     known = {record.name for record in host.records if record.kind != "extension"}
     unknown = sorted(set(names) - known)
     if unknown:

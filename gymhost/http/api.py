@@ -269,8 +269,13 @@ def _record(row: SessionRow, calls: list[bytes]) -> schemas.SessionRecord:
 
 
 def _verdict(verdict: Verdict) -> schemas.RecordedVerdict:
+    fields = pydantic_core.from_json(verdict.result)
+    masked = verdict.failure_kind is not None
+    if masked:  # as verify has answered it: a row that is read from here is no reward, either
+        fields["unmasked_reward"] = fields.pop("reward")
     recorded = {
-        **pydantic_core.from_json(verdict.result),
+        **fields,
+        "mask_sample": masked,
         "failure_kind": verdict.failure_kind,
         "recorded_at": _when(verdict.recorded_at),
     }

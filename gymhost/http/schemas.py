@@ -200,7 +200,10 @@ class Call(TypedDict):
 class RecordedVerdict(TypedDict):
     """The score, with what the environment added."""
 
-    reward: float
+    reward: NotRequired[float]
+    unmasked_reward: NotRequired[float]
+    """In place of `reward` where `mask_sample` is true."""
+    mask_sample: bool
     reward_components: NotRequired[dict[str, float]]
     failure_kind: str | None
     """What had spoiled the sample; null for a clean one."""

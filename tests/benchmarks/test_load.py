@@ -183,7 +183,8 @@ def test_a_server_that_is_gone_retires_the_workers(server: FakeServer) -> None:
     window = play(server, 10**9)
     assert window.episodes == 8
     assert window.retired == 4
-    assert sum(window.failures.values()) >= 4
+    # by itself a failure: fewer are at once than the table says
+    assert window.failures["connect: refused"] == 4
 
 
 def test_a_connection_that_was_closed_between_two_windows_is_opened_again(

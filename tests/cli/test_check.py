@@ -181,6 +181,18 @@ def test_what_is_configured_is_played(run: Run, site: Path, tmp_path: Path) -> N
     assert ran.out.splitlines()[-1] == "1 right, 1 wrong"
 
 
+def test_extensions_that_wrap_are_left_out(run: Run, site: Path, tmp_path: Path) -> None:
+    config = tmp_path / "gymhost.yaml"
+    config.write_text(
+        "extensions:\n"
+        f"  reward_log: {{path: {tmp_path / 'rewards.jsonl'}}}\n"
+        "  tool_latency: {error_rate: 1}\n"
+    )
+    ran = run("check", "weather", "--config", str(config))
+    assert ran.code == 0, ran.out
+    assert not (tmp_path / "rewards.jsonl").exists()
+
+
 def test_an_empty_installation_has_nothing_to_play(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,8 +94,11 @@ def test_every_answer_is_as_documented_and_the_server_is_as_good_as_before(
             opened = use.pop("open_sessions")
             assert use == {"calls_in_flight": 0, "threads": 0, "stuck_threads": 0}
             assert environment["status"] == "up"
-            assert 0 <= opened <= environment["counts"]["seeded"]
+        seeded = environment["counts"]["seeded"]
     assert server.stop() == 0
+    # gated's sessions: each was closed once, and those that were counted as open at the end
+    reasons = [line.split()[1] for line in servers.life if line.startswith("close:")]
+    assert (len(reasons), reasons.count("shutdown")) == (seeded, opened)
     for sign in ("failed in gymhost", "Error in ASGI", "a connection was closed", "never"):
         assert sign not in server.log
 

@@ -360,7 +360,12 @@ async def test_a_sessions_page_is_its_record() -> None:
         await served.verify(session)
         record = await served.record(session)
         later = "2023-11-14T22:13:21+00:00"
-        assert record["verdict"] == {"reward": 1.0, "failure_kind": None, "recorded_at": later}
+        assert record["verdict"] == {
+            "reward": 1.0,
+            "mask_sample": False,
+            "failure_kind": None,
+            "recorded_at": later,
+        }
         assert (record["used_at"], record["ended_at"]) == (later, later)
         assert (record["status"], record["state"]) == ("verified", {"notes": ["a"]})
         assert session.token not in json.dumps(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -88,5 +89,8 @@ class ToolLatency:
         """Return what depends on this call alone: not on what other sessions did before it."""
         task_seed = session.task.verifier_metadata.get("random_seed")
         attempt = session.id if task_seed is None else task_seed
-        key = (self._random_seed, session.environment, attempt, session.call_count, call.name)
+        # with the arguments: overlapping calls have the same number, and must not fail together
+        arguments = json.dumps(call.arguments, sort_keys=True)
+        place = (session.environment, attempt, session.call_count, call.name, arguments)
+        key = (self._random_seed, *place)
         return Random(repr(key))  # of a string: the same in every process and Python

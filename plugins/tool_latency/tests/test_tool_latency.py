@@ -201,7 +201,7 @@ async def test_a_task_with_a_random_seed_meets_the_same_faults_again() -> None:
     assert patterns[0] == patterns[1]
     # and on every machine
     assert "".join("x" if failed else "." for failed in patterns[0]) == (
-        "....xx.x..x.xxx.x.x..x..xxx.xx"
+        "...xxx..x.xx.xxx..xx..xxx..xxx"
     )
     latency = ToolLatency(error_rate=0.5, random_seed=1)
     async with testing.client({"shop": Shop}, extensions=[latency]) as client:
