@@ -26,7 +26,7 @@ def instantiate(cls: type[Any], options: Mapping[str, Any]) -> Any:
     except AUTHOR_ERRORS as exc:
         given = ", ".join(sorted(options)) or "none"
         problem = f"{cls.__qualname__} could not be made with the options: {given}"
-        secrets = set(secrets_in(dict(options)))
+        secrets = set(secrets_in(dict(options))) - {""}
         if secrets:
             raise PluginLoadError(f"{problem}: {_without(secrets, exc)}") from None
         raise PluginLoadError(problem) from exc

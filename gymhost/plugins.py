@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pluggy
 
 from gymhost.config import EnvironmentConfig
+from gymhost.config.environment import check_name
 from gymhost.discovery import AUTHOR_ERRORS, Installed, installed
 from gymhost.dispatch import HookCall
 from gymhost.environment import Environment
@@ -29,8 +29,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("gymhost.plugins")
-
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(slots=True)
@@ -279,15 +277,8 @@ class PluginLoader:
 
     def _note(self, record: PluginRecord, error: BaseException) -> None:
         record.status, record.error = "failed", error
-        logger.error("%s is not served: %s", record.name, record.reason, exc_info=error)
-
-
-def check_name(name: object) -> None:
-    """Refuse what would be no path segment.
-
-    Raises: PluginLoadError: a name that is not `[a-z0-9][a-z0-9_-]*`.
-    """
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise PluginLoadError(
-            f"{name!r} can't be mounted: use lower-case ASCII letters, digits, '_' and '-'"
+        # of our own, without a cause: the reason is all there is
+        said = isinstance(error, PluginLoadError) and error.__cause__ is None
+        logger.error(
+            "%s is not served: %s", record.name, record.reason, exc_info=None if said else error
         )

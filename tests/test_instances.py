@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from datetime import date
 from typing import Any
 
 import pytest
@@ -28,6 +29,11 @@ class Strict(BaseModel):
 class Refuses:
     def __init__(self, api_key: str) -> None:
         raise ValueError(f"{api_key!r} is no key")
+
+
+class RefusesAll:
+    def __init__(self, **options: Any) -> None:
+        raise ValueError(f"bad {options!r}, that is {list(options.values())}")
 
 
 class Exits:
@@ -82,8 +88,29 @@ def test_a_secret_with_quotes_and_lines_is_not_shown_either() -> None:
     assert str(caught.value).endswith("ValueError: '***' is no key")
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [12345678, -1.5e300, b"12345678", "12345678", date(1999, 8, 7), [[12345678], (12345678,)]],
+)
+def test_what_is_named_like_a_secret_is_one_whatever_its_type(secret: Any) -> None:
+    with pytest.raises(PluginLoadError) as caught:
+        instantiate(RefusesAll, {"db": {"password": secret}})
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "***" in shown
+    for part in ("12345678", "1.5", "1999"):
+        assert part not in shown
+    assert instantiate(Judge, {"api_key": secret}).options[0] == secret
+
+
+@pytest.mark.parametrize("password", ["", Text(""), True, None])
+def test_what_can_be_no_secret_hides_nothing(password: Any) -> None:
+    with pytest.raises(PluginLoadError) as caught:
+        instantiate(RefusesAll, {"password": password})
+    assert str(caught.value.__cause__).startswith("bad {'password': ")
+
+
 def test_a_failure_without_secrets_keeps_its_cause() -> None:
     with pytest.raises(PluginLoadError) as caught:
-        instantiate(Refuses, {"api_key": "public"})
-    assert str(caught.value) == "Refuses could not be made with the options: api_key"
+        instantiate(RefusesAll, {"author": "public", "token_free": None})
+    assert str(caught.value) == "RefusesAll could not be made with the options: author, token_free"
     assert isinstance(caught.value.__cause__, ValueError)

@@ -357,6 +357,19 @@ def test_an_extension_is_not_configured_as_an_environment() -> None:
     assert failed == ["'Factor' is an extension: configure it under `extensions`"]
 
 
+def test_a_failure_is_logged_with_its_traceback_where_it_has_a_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Host({"nowhere": EnvironmentConfig(), "exits": Exits, "twice": Twice}, discover=False)
+    logged = {each.getMessage().split()[0]: each.exc_info for each in caplog.records}
+    assert {name: bool(info) for name, info in logged.items()} == {
+        "exits": True,
+        "nowhere": False,
+        "twice": True,
+    }
+    assert "nowhere is not served: no environment plugin is named 'nowhere'" in caplog.text
+
+
 def test_a_blocked_name_that_nothing_has_is_said(caplog: pytest.LogCaptureFixture) -> None:
     Host({"world": World}, blocked=["wrold", "world"], discover=False)
     (said,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]

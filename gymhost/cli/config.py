@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from gymhost.cli.output import table
 from gymhost.cli.settings import ConfigFile, with_flags
@@ -20,7 +20,8 @@ __all__ = ["config"]
 
 config = typer.Typer(help="Show the configuration.", no_args_is_help=True)
 
-PASSWORD = re.compile(r"(?<=://)[^/@]*@")
+# to the last @: a password may have one, and any other sign of a URL
+PASSWORD = re.compile(r"(?<=://).*@", re.DOTALL)
 MASK = "***"
 
 
@@ -29,9 +30,9 @@ MASK = "***"
 def show(config: ConfigFile = None, **flags: Any) -> None:
     """Show what is in force, and where each value came from.
 
-    That is a flag, a variable, a line of a file, or the default. Keys, values that came through
-    `${NAME}`, and options that are named like a secret are masked. Exit code 2 where the
-    configuration is wrong.
+    That is a flag, a variable, a line of a file with the `${NAME}` in it, or the default. Keys and
+    passwords in URLs are masked, and so are options that came through `${NAME}` or are named like
+    a secret. Exit code 2 where the configuration is wrong.
 
     Examples:
 
@@ -47,17 +48,16 @@ def show(config: ConfigFile = None, **flags: Any) -> None:
 
 def _rows(loaded: Configuration) -> Iterator[tuple[str, str, str]]:
     for name in type(loaded.settings).model_fields:
-        value = getattr(loaded.settings, name)
-        if name in {"environments", "extensions"}:
-            value = loaded.given.get(name) or {}
-        elif isinstance(loaded.given.get(name), Text) and name not in loaded.overrides:
-            value = loaded.given[name]
-        for place, leaf in _leaves((name,), value):
-            yield dotted(place), _cell(place, leaf), loaded.origin(place)
+        for place, leaf in _leaves((name,), getattr(loaded.settings, name)):
+            hidden = _is_secret(place, leaf) or (name == "store" and loaded.references(place))
+            yield dotted(place), MASK if hidden else _cell(leaf), loaded.origin(place)
 
 
 def _leaves(place: Place, value: Any) -> Iterator[tuple[Place, Any]]:
-    """Yield each value that is no list or mapping of others."""
+    """Yield each value that is no list or mapping of others; of an environment, what was given."""
+    if isinstance(value, BaseModel):
+        fields, given = type(value).model_fields, value.model_fields_set
+        value = {name: getattr(value, name) for name in fields if name in given}
     if value and isinstance(value, dict):
         for name, each in value.items():
             yield from _leaves((*place, name), each)
@@ -68,13 +68,22 @@ def _leaves(place: Place, value: Any) -> Iterator[tuple[Place, Any]]:
         yield place, value
 
 
-def _cell(place: Place, value: Any) -> str:
-    if value is None or value == () or value == {} or value == []:
+def _is_secret(place: Place, value: Any) -> bool:
+    """Whether it is a key, or an option that is not to be shown."""
+    if isinstance(value, SecretStr):
+        return True
+    option = place[0] == "extensions" or place[2:3] == ("config",)
+    named = any(map(names_a_secret, place[2:]))
+    return option and not _is_empty(value) and (named or isinstance(value, Text))
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == () or value == {} or value == []
+
+
+def _cell(value: Any) -> str:
+    if _is_empty(value):
         return "-"
-    if isinstance(value, Text | SecretStr):
-        return MASK
-    if any(map(names_a_secret, place[2:])):  # a number
-        return MASK
     if isinstance(value, str):
         return PASSWORD.sub(f"{MASK}@", value)
     return json.dumps(value, default=str)

@@ -215,14 +215,16 @@ class _Walk:
             # what is deeper than the names of environments and extensions is their options
             return Text(text) if any(map(names_a_secret, place[2:])) else text
         try:
-            return self._loader.construct_object(node)
+            value = self._loader.construct_object(node)
+            str(value)  # Python writes no integer of 5000 digits, which may be read as hexadecimal
         except yaml.YAMLError:
             return self._wrong(place, "has a YAML tag (!...), or is a sign: put it in quotes")
-        except (
+        except (  # PyYAML's, of 2024-13-45
             ArithmeticError,
             AttributeError,
             LookupError,
             ValueError,
-        ):  # PyYAML's, of 2024-13-45
+        ):
             kind = node.tag.removeprefix(TAG)
             return self._wrong(place, f"is no {kind}, as which YAML reads it: put it in quotes")
+        return value

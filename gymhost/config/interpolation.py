@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping
 
 from gymhost.config.text import Text
 
-__all__ = ["ReferenceProblem", "Substitute"]
+__all__ = ["ReferenceProblem", "Substitute", "references"]
 
 # `$${` is a literal `${`; what is neither is a mistake, and said to be one
 PATTERN = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
+
+
+def references(text: str) -> list[str]:
+    """Return the names that a text refers to, in its order."""
+    return [match["name"] for match in PATTERN.finditer(text) if match["name"]]
 
 
 class ReferenceProblem(Exception):
@@ -31,8 +36,7 @@ class Substitute:
         Raises: ReferenceProblem: a name that is not set, or no reference; ConfigError: `env.yaml`.
         """
         replaced = PATTERN.sub(self._replace, text)
-        names = any(match["name"] for match in PATTERN.finditer(text))
-        return Text(replaced) if names else replaced
+        return Text(replaced) if references(text) else replaced
 
     def _replace(self, match: re.Match[str]) -> str:
         if match[0] == "$${":
@@ -41,6 +45,10 @@ class Substitute:
         if name is None:
             raise ReferenceProblem(
                 "has a `${` without a NAME and a `}`: write `$${` to mean itself"
+            )
+        if "${" in (match["default"] or ""):
+            raise ReferenceProblem(
+                f"has a `${{` in the default of ${{{name}}}, where nothing is replaced"
             )
         # an empty one counts as not set, as it does for GYMHOST_*; `${NAME:-}` takes it
         value = (

@@ -18,9 +18,10 @@ from pydantic import (
     create_model,
 )
 
-from gymhost.config.environment import EnvironmentConfig
+from gymhost.config.environment import EnvironmentConfig, check_name
 from gymhost.config.text import Text
 from gymhost.control_key import is_usable
+from gymhost.errors import PluginLoadError
 from gymhost.limits import Limits
 from gymhost.stores import open_store
 
@@ -122,6 +123,14 @@ def _key(key: SecretStr) -> SecretStr:
     return SecretStr(stripped)
 
 
+def _name(name: str) -> str:
+    try:
+        check_name(name)
+    except PluginLoadError as exc:
+        raise ValueError(str(exc)) from None
+    return name
+
+
 class _Body(BaseModel):
     # hide_input: should one of pydantic's errors get out, then without a secret
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
@@ -207,9 +216,13 @@ class Settings(_Body):
     strict: Annotated[Truth, Given("GYMHOST_STRICT", "Do not start where a plugin fails.")] = False
     mcp_allowed_hosts: Annotated[Listed[str], _none_to(list)] = ()
     environments: Annotated[
-        dict[str, Annotated[EnvironmentSettings, _none_to(dict)]], _none_to(dict)
+        dict[
+            Annotated[str, AfterValidator(_name)],
+            Annotated[EnvironmentSettings, _none_to(dict)],
+        ],
+        _none_to(dict),
     ] = Field(default_factory=dict)
-    only: Annotated[Truth, Given("GYMHOST_ONLY")] = False
+    only: Truth = False
     extensions: Annotated[dict[str, Annotated[dict[str, Any], _none_to(dict)]], _none_to(dict)] = (
         Field(default_factory=dict, repr=False)
     )

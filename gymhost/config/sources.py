@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from gymhost.config.file import Document, read_document, read_names
-from gymhost.config.interpolation import Substitute
+from gymhost.config.interpolation import Substitute, references
 from gymhost.config.problems import ConfigError, Place, dotted, explain, unknown_key
 from gymhost.config.settings import TABLE, EnvironmentSettings, LimitsSettings, Settings
 from gymhost.config.text import Text
@@ -30,8 +30,6 @@ class Configuration:
     """The settings in force, and where each came from."""
 
     settings: Settings
-    given: Mapping[str, Any]
-    """What was given, before it was checked. A `Text` in it is not to be shown."""
     document: Document | None
     overrides: Mapping[str, str]
     """The flag or variable of each setting that has one."""
@@ -39,13 +37,24 @@ class Configuration:
     """Why it is this file, or none."""
 
     def origin(self, place: Place) -> str:
-        """Return where a value came from: a flag, a variable, a file and line, or `default`."""
+        """Return where a value came from: a flag, a variable, a file and line, or `default`.
+
+        After the line, the `${NAME}` that the value came through.
+        """
         name = str(place[0])
         if name in self.overrides:
             return self.overrides[name]
         if self.document is not None and name in self.document.data:
-            return f"{self.document.name}:{self.document.line(place)}"
+            line = f"{self.document.name}:{self.document.line(place)}"
+            through = ", ".join(f"${{{each}}}" for each in self.references(place))
+            return f"{line} ({through})" if through else line
         return "default"
+
+    def references(self, place: Place) -> list[str]:
+        """Return the names that a value of the file refers to by `${NAME}`."""
+        if self.document is None or place[0] in self.overrides:
+            return []
+        return references(self.document.written.get(place, ""))
 
 
 def load_settings(
@@ -87,7 +96,7 @@ def load_configuration(
         settings, problems = Settings.model_validate(given), []
     except ValidationError as exc:
         settings, problems = Settings(), exc.errors(include_url=False)
-    checked = Configuration(settings, given, document, overrides, chosen_by)
+    checked = Configuration(settings, document, overrides, chosen_by)
     lines = _lines(checked, problems)
     if lines:
         raise ConfigError(lines)  # not from pydantic's: it has the values
@@ -122,11 +131,14 @@ def _lines(checked: Configuration, errors: list[Any]) -> list[str]:
                 found.append((line, f"{document.name}:{line}: {dotted(place)}: {problem}"))
     for error in errors:
         place = error["loc"]
+        if place[-1] == "[key]" and error["type"] == "value_error":  # pydantic's, of a wrong name
+            place = place[:-1]
         if any(place[: len(each)] == each for each in known):
             continue
-        origin, line = checked.origin(place), 0
+        origin, line = checked.overrides.get(place[0], ""), 0
         if document is not None and place[0] not in checked.overrides:
-            origin, line = f"{origin}: {dotted(place)}", document.line(place)
+            line = document.line(place)
+            origin = f"{document.name}:{line}: {dotted(place)}"
         found.append((line, f"{origin}: {_problem(checked, error)}"))
     return [text for _, text in sorted(found, key=lambda each: each[0])]
 

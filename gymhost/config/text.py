@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 __all__ = ["Text", "names_a_secret", "plain", "secrets_in"]
 
-SECRET = re.compile("key|token|passw|secret|credential", re.IGNORECASE)
+# auth is one, and authorization; an author is none
+SECRET = re.compile("key|token|passw|secret|credential|auth(?!or(?!i[sz]))", re.IGNORECASE)
 
 
 class Text(str):
@@ -40,13 +42,22 @@ def plain(value: Any) -> Any:
     return value
 
 
-def secrets_in(value: Any) -> Iterator[str]:
-    """Yield the texts in options that are not to be shown."""
-    if isinstance(value, Text):
-        yield str(value)
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from secrets_in(each)
-    elif isinstance(value, list):
+def secrets_in(value: Any, *, named: bool = False) -> Iterator[str]:
+    """Yield what is not to be shown in options, as it would be written.
+
+    That is each `Text`, and each text, number and date below a name of a secret. `named`: the
+    value is below one.
+    """
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from secrets_in(each, named=named or names_a_secret(name))
+    elif isinstance(value, list | tuple):
         for each in value:
-            yield from secrets_in(each)
+            yield from secrets_in(each, named=named)
+    elif isinstance(value, Text) or (named and isinstance(value, str)):
+        yield str(value)
+    elif named and isinstance(value, bytes):
+        yield repr(value)[2:-1]
+    elif named and isinstance(value, int | float | date) and not isinstance(value, bool):
+        yield str(value)
+        yield repr(value)

@@ -10,7 +10,7 @@ from tests.cli.conftest import Run
 
 FILE = """\
 # a comment
-port: 9000
+port: ${PORT}
 public_url: https://${HOST_NAME}
 keys: [hunter22, '${KEY}']
 environments:
@@ -19,18 +19,23 @@ environments:
       unit: C
       api_key: hunter22
       pins: {password: 1234, plain: 1234}
+      headers: {Authorization: Bearer hunter22, author: Ann}
       through: a ${KEY} b
       database: postgres://user:hunter22@host/name
+      mirror: postgres://user:hun@ter?22/hunter22@host/name
       cities: [Paris, Rome]
       nothing:
     limits:
+      threads: ${THREADS}
       tool_seconds: 5
+    on_failure: ${ON_FAILURE}
   token-world:
 extensions:
   log:
     path: rewards.jsonl
     secret_token: hunter22
-blocked: [broken]
+    through: ['${KEY}']
+blocked: [broken, '${BLOCKED}']
 """
 
 
@@ -40,7 +45,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "gymhost.yaml"
     path.write_text(FILE)
+    monkeypatch.setenv("PORT", "9000")
     monkeypatch.setenv("HOST_NAME", "gym.example")
+    monkeypatch.setenv("THREADS", "3")
+    monkeypatch.setenv("ON_FAILURE", "report")
+    monkeypatch.setenv("BLOCKED", "other")
     monkeypatch.setenv("KEY", "hunter22")
     return path
 
@@ -55,11 +64,11 @@ def test_it_shows_what_is_in_force_and_where_from(
         ["SETTING", "VALUE", "FROM"],
         ["config", "gymhost.yaml", "the working folder"],
         ["host", "127.0.0.1", "default"],
-        ["port", "9000", "gymhost.yaml:2"],
+        ["port", "9000", "gymhost.yaml:2 (${PORT})"],
         ["backend", "trio", "--backend"],
-        ["public_url", "***", "gymhost.yaml:3"],
+        ["public_url", "https://gym.example", "gymhost.yaml:3 (${HOST_NAME})"],
         ["keys.0", "***", "gymhost.yaml:4"],
-        ["keys.1", "***", "gymhost.yaml:4"],
+        ["keys.1", "***", "gymhost.yaml:4 (${KEY})"],
         ["store", "memory://", "default"],
         ["log_format", "text", "default"],
         ["grace", "3.0", "GYMHOST_GRACE"],
@@ -69,17 +78,24 @@ def test_it_shows_what_is_in_force_and_where_from(
         ["environments.weather.config.api_key", "***", "gymhost.yaml:9"],
         ["environments.weather.config.pins.password", "***", "gymhost.yaml:10"],
         ["environments.weather.config.pins.plain", "1234", "gymhost.yaml:10"],
-        ["environments.weather.config.through", "***", "gymhost.yaml:11"],
-        ["environments.weather.config.database", "postgres://***@host/name", "gymhost.yaml:12"],
-        ["environments.weather.config.cities.0", "Paris", "gymhost.yaml:13"],
-        ["environments.weather.config.cities.1", "Rome", "gymhost.yaml:13"],
-        ["environments.weather.config.nothing", "-", "gymhost.yaml:14"],
-        ["environments.weather.limits.tool_seconds", "5", "gymhost.yaml:16"],
-        ["environments.token-world", "-", "gymhost.yaml:17"],
+        ["environments.weather.config.headers.Authorization", "***", "gymhost.yaml:11"],
+        ["environments.weather.config.headers.author", "Ann", "gymhost.yaml:11"],
+        ["environments.weather.config.through", "***", "gymhost.yaml:12 (${KEY})"],
+        ["environments.weather.config.database", "postgres://***@host/name", "gymhost.yaml:13"],
+        ["environments.weather.config.mirror", "postgres://***@host/name", "gymhost.yaml:14"],
+        ["environments.weather.config.cities.0", "Paris", "gymhost.yaml:15"],
+        ["environments.weather.config.cities.1", "Rome", "gymhost.yaml:15"],
+        ["environments.weather.config.nothing", "-", "gymhost.yaml:16"],
+        ["environments.weather.limits.threads", "3", "gymhost.yaml:18 (${THREADS})"],
+        ["environments.weather.limits.tool_seconds", "5.0", "gymhost.yaml:19"],
+        ["environments.weather.on_failure", "report", "gymhost.yaml:20 (${ON_FAILURE})"],
+        ["environments.token-world", "-", "gymhost.yaml:21"],
         ["only", "false", "default"],
-        ["extensions.log.path", "rewards.jsonl", "gymhost.yaml:20"],
-        ["extensions.log.secret_token", "***", "gymhost.yaml:21"],
-        ["blocked.0", "broken", "gymhost.yaml:22"],
+        ["extensions.log.path", "rewards.jsonl", "gymhost.yaml:24"],
+        ["extensions.log.secret_token", "***", "gymhost.yaml:25"],
+        ["extensions.log.through.0", "***", "gymhost.yaml:26 (${KEY})"],
+        ["blocked.0", "broken", "gymhost.yaml:27"],
+        ["blocked.1", "other", "gymhost.yaml:27 (${BLOCKED})"],
     ]
     assert "hunter22" not in ran.out
 
@@ -105,6 +121,26 @@ def test_a_public_url_of_a_variable_is_shown(
     ran = run("config", "show", "--config", str(config))
     assert ["public_url", "https://other.example", "GYMHOST_PUBLIC_URL"] in ran.rows
     assert ["config", str(config), "--config"] in ran.rows
+
+
+def test_a_store_that_came_through_a_reference_is_masked(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text("store: ${STORE}\n")
+    monkeypatch.setenv("STORE", "memory://")
+    assert ["store", "***", "gymhost.yaml:1 (${STORE})"] in run("config", "show").rows
+    monkeypatch.setenv("GYMHOST_STORE", "memory://")
+    assert ["store", "memory://", "GYMHOST_STORE"] in run("config", "show").rows
+
+
+def test_a_bad_name_of_an_environment_is_a_line(run: Run, config: Path) -> None:
+    config.write_text("environments:\n  Bad Name: {}\n")
+    ran = run("config", "show")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == (
+        "gymhost: gymhost.yaml:2: environments.Bad Name: 'Bad Name' can't be mounted: use "
+        "lower-case ASCII letters, digits, '_' and '-'\n"
+    )
 
 
 def test_without_a_command_the_help_is_shown(run: Run) -> None:

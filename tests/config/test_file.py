@@ -77,6 +77,10 @@ WRONG: dict[str, tuple[str, str]] = {
         f"port: {'9' * 5_000}",
         "1: port: is no int, as which YAML reads it: put it in quotes",
     ),
+    "hexadecimal digits": (
+        f"port: 0x{'f' * 5_000}",
+        "1: port: is no int, as which YAML reads it: put it in quotes",
+    ),
     "itself": ("blocked: &a [*a]", "1: blocked.0: refers to itself by an alias"),
     "itself, merged": (
         "environments: &a {w: {config: {<<: *a}}}",

@@ -133,9 +133,19 @@ def test_env_yaml_is_not_read_where_nothing_needs_it(load: Load, write: Write) -
 
 
 def test_names_are_never_replaced(load: Load) -> None:
-    settings = load("environments: {'${NAME}': {config: {'${NAME}': 1}}}", NAME="value")
-    assert list(settings.environments) == ["${NAME}"]
-    assert settings.environment_configs()["${NAME}"].options == {"${NAME}": 1}
+    settings = load(
+        "environments: {w: {config: {'${NAME}': 1}}}\nextensions: {'${NAME}': {}}", NAME="value"
+    )
+    assert settings.environment_configs()["w"].options == {"${NAME}": 1}
+    assert settings.extensions == {"${NAME}": {}}
+
+
+@pytest.mark.parametrize("value", ["${NAME:-${OTHER}}", "${NAME:-a ${OTHER:-b} c}", "${NAME:-$${}"])
+def test_a_reference_in_a_default_is_refused(refusal: Refusal, value: str) -> None:
+    for name in ("NAME", "OTHER"):
+        assert refusal(f'host: "{value}"', **{name: "value"}) == [
+            "gymhost.yaml:1: host: has a `${` in the default of ${NAME}, where nothing is replaced"
+        ]
 
 
 def test_a_secret_of_a_wrong_type_is_not_shown(refusal: Refusal) -> None:

@@ -51,6 +51,10 @@ WRONG = {
     "blocked: {weather: 1}": "blocked: must be a list, not a mapping",
     "only: maybe": "only: must be true or false, not the text 'maybe'",
     "environments: [weather]": "environments: must be a mapping (`name: value`), not a list",
+    "environments: {Bad Name: }": "environments.Bad Name: 'Bad Name' can't be mounted: use "
+    "lower-case ASCII letters, digits, '_' and '-'",
+    "environments: {'': }": "environments.: '' can't be mounted: use lower-case ASCII letters, "
+    "digits, '_' and '-'",
     "environments: {w: 5}": "environments.w: must be a mapping (`name: value`), not 5",
     "environments: {w: {limit: {}}}": "environments.w.limit: unknown key: did you mean 'limits'?",
     "environments: {w: {plugin: 5}}": "environments.w.plugin: must be text, not 5: put it in "
@@ -196,11 +200,11 @@ def test_no_secret_is_in_the_repr(load: Load) -> None:
     assert "hunter22" not in f"{settings!r} {settings} {configs!r} {configs['judge'].options!r}"
 
 
-def test_the_table_has_a_variable_for_every_scalar_setting_and_a_flag_for_most() -> None:
-    lists = {"mcp_allowed_hosts", "environments", "extensions", "blocked"}
-    assert set(TABLE) == set(Settings.model_fields) - lists
+def test_the_table_has_a_variable_for_each_setting_of_the_server_and_a_flag_for_most() -> None:
+    in_the_file_alone = {"mcp_allowed_hosts", "environments", "only", "extensions", "blocked"}
+    assert set(TABLE) == set(Settings.model_fields) - in_the_file_alone
     assert {name: row.variable for name, row in TABLE.items()} == {
         name: f"GYMHOST_{'API_KEY' if name == 'keys' else name.upper()}" for name in TABLE
     }
-    assert {name for name, row in TABLE.items() if row.flag is None} == {"keys", "only"}
+    assert {name for name, row in TABLE.items() if row.flag is None} == {"keys"}
     assert TABLE["log_format"].flag == "--log-format"

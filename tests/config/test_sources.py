@@ -22,7 +22,6 @@ VALUES: dict[str, tuple[str, str, object, object]] = {
     "log_format": ("text", "json", "json", "text"),
     "grace": ("1", "2.5", 2.5, 3.0),
     "strict": ("true", "no", False, True),
-    "only": ("true", "off", False, None),
 }
 
 
@@ -125,6 +124,34 @@ def test_a_file_that_was_asked_for_and_is_not_there_is_an_error(folder: Path) ->
             load_settings(config, {}, variables)
         name = "--config" if config else "GYMHOST_CONFIG"
         assert caught.value.problems == (f"{name}: there is no file 'no.yaml'",)
+
+
+def test_the_names_that_a_value_came_through_are_said_with_its_line(write: Write) -> None:
+    write("port: ${PORT:-1}\nhost: $${H}\nmcp_allowed_hosts: ['${A}:${B}', '${UNSET:-x}', y]\n")
+    variables = {"PORT": "2", "A": "a", "B": "b"}
+    loaded = load_configuration(None, {}, variables)
+    places = [("port",), ("host",), *(("mcp_allowed_hosts", i) for i in range(3))]
+    assert [loaded.origin(place) for place in places] == [
+        "gymhost.yaml:1 (${PORT})",
+        "gymhost.yaml:2",
+        "gymhost.yaml:3 (${A}, ${B})",
+        "gymhost.yaml:3 (${UNSET})",
+        "gymhost.yaml:3",
+    ]
+    by_variable = load_configuration(None, {}, {**variables, "GYMHOST_PORT": "3"})
+    assert by_variable.origin(("port",)) == "GYMHOST_PORT"
+
+
+def test_a_bad_name_is_said_beside_what_is_wrong_with_its_entry(write: Write) -> None:
+    write("environments:\n  fine:\n  Bad: {limit: 1}\n  '[key]': {limit: 1}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, {}, {})
+    assert [each.split(": ")[:3] for each in caught.value.problems] == [
+        ["gymhost.yaml:3", "environments.Bad", "'Bad' can't be mounted"],
+        ["gymhost.yaml:3", "environments.Bad.limit", "unknown key"],
+        ["gymhost.yaml:4", "environments.[key]", "'[key]' can't be mounted"],
+        ["gymhost.yaml:4", "environments.[key].limit", "unknown key"],
+    ]
 
 
 def test_where_a_nested_value_came_from_is_its_line(write: Write) -> None:
