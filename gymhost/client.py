@@ -29,7 +29,8 @@ McpMode = Literal["auto", "legacy"]
 
 logger = logging.getLogger("gymhost.client")
 
-TIMEOUT = httpx2.Timeout(30, read=600)
+READ_SECONDS = 600  # how long an answer may take
+TIMEOUT = httpx2.Timeout(30, read=READ_SECONDS)
 
 
 class ApiError(GymhostError):
@@ -64,8 +65,11 @@ class Client:
         *,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """Without a `key`, take the one of `GYMHOST_API_KEY`, or the one minted for this user."""
-        self._key = key if key is not None else find_key()
+        """Without a `key`, take the one of `GYMHOST_API_KEY`.
+
+        For a server on this machine, the one minted for this user will do, too.
+        """
+        self._key = key if key is not None else find_key(host=httpx2.URL(url).host)
         self._transport = transport
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         self._http = httpx2.AsyncClient(
@@ -123,7 +127,7 @@ class Client:
                     verified = episode.verified
         finally:
             if not verified:
-                await self._close(name, seeded.session_id)
+                await self.close(name, seeded.session_id)
 
     @asynccontextmanager
     async def resume(
@@ -136,7 +140,8 @@ class Client:
     ) -> AsyncGenerator[Episode]:
         """Connect to the tools of a session that was seeded before. It stays open at the end.
 
-        Raises: httpx2.HTTPError: the server could not be reached.
+        Raises: httpx2.HTTPError: the server could not be reached; mcp.MCPError: what it names does
+        not speak MCP, or did not answer in ten minutes.
         """
         episode = Episode(self, name, task or Task(), seeded)
         error: BaseException | None = None
@@ -155,13 +160,14 @@ class Client:
             bare = _bare(group, error)
             raise bare from bare.__cause__
 
-    async def _close(self, name: str, session_id: str) -> None:
+    async def close(self, name: str, session_id: str) -> None:
+        """Close a session. Where that fails, the log says so, and the session expires by itself."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(10):
             try:
                 await self.request(
                     "POST", f"{_path(name)}/close_session", {"session_id": session_id}
                 )
-            except (ApiError, httpx2.HTTPError) as exc:  # it expires by itself
+            except (ApiError, httpx2.HTTPError) as exc:
                 logger.warning("session %s could not be closed: %s", session_id, exc)
 
     async def seed(
@@ -176,7 +182,8 @@ class Client:
         headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
         answer = await self.request("POST", f"{_path(name)}/seed_session", row, headers=headers)
         try:
-            return SeedAnswer.model_validate(answer)
+            # by way of JSON, which refuses half a character that no later request could send
+            return SeedAnswer.model_validate_json(json.dumps(answer))
         except ValidationError as exc:  # some other server's
             raise ApiError(200, {"detail": str(answer)[:500]}) from exc
 
@@ -215,7 +222,10 @@ class Client:
             headers=connection.headers, timeout=TIMEOUT, transport=self._transport
         ) as http:
             transport = streamable_http_client(connection.url, http_client=http)
-            async with mcp.Client(transport, mode=mode) as client:
+            # of its own: HTTP's does not see an answer that never comes while others do
+            async with mcp.Client(
+                transport, mode=mode, read_timeout_seconds=READ_SECONDS
+            ) as client:
                 yield client
 
     async def request(
@@ -235,7 +245,7 @@ class Client:
         response = await self._http.request(method, path, json=body, headers=dict(headers or {}))
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # 100,000 times `[`
             answer = None
         if not isinstance(answer, dict):  # some other server's
             detail = response.text[:500] or response.reason_phrase
@@ -289,7 +299,10 @@ class Episode:
         return [tool.name for tool in (await self.mcp.list_tools()).tools]
 
     async def call_tool(self, name: str, arguments: JSONObject | None = None) -> ToolAnswer:
-        """Call a tool as an agent does."""
+        """Call a tool as an agent does.
+
+        Raises: mcp.MCPError: what answers does not speak MCP, or did not answer in ten minutes.
+        """
         if self.mcp is None:
             raise RuntimeError(f"{self.environment!r} has no tools")
         result = await self.mcp.call_tool(name, arguments or {})

@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import socket
 import tempfile
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 import platformdirs
 
 from gymhost.errors import ServeError
 
-__all__ = ["VARIABLE", "find_kept_key", "find_key", "is_usable", "key_path", "mint_key"]
+__all__ = [
+    "VARIABLE",
+    "find_kept_key",
+    "find_key",
+    "is_this_machine",
+    "is_usable",
+    "key_path",
+    "mint_key",
+]
 
 VARIABLE = "GYMHOST_API_KEY"
 
@@ -26,8 +36,10 @@ def key_path() -> Path:
     return platformdirs.user_state_path("gymhost") / "control-key"
 
 
-def find_key(variables: Mapping[str, str] = os.environ) -> str | None:
-    """Return the key from `GYMHOST_API_KEY`, else the one that was minted for this user.
+def find_key(variables: Mapping[str, str] = os.environ, *, host: str = "127.0.0.1") -> str | None:
+    """Return the key for a host: the one of `GYMHOST_API_KEY`, else the one minted for this user.
+
+    The minted one is for this machine alone; whoever answers elsewhere could use it here.
 
     Raises: ServeError: the file can't be read, or the key can't be sent in a header.
     """
@@ -35,7 +47,27 @@ def find_key(variables: Mapping[str, str] = os.environ) -> str | None:
     if configured:
         _check(configured, f"in {VARIABLE}", "Set another one")
         return configured
-    return find_kept_key()
+    return find_kept_key() if is_this_machine(host) else None
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a URL's host is an address of this machine.
+
+    No name is, but `localhost`: where one leads is another's to say, and may change.
+    """
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as bound:
+            bound.bind((host, 0))  # the system takes only addresses that it has
+    except OSError:
+        return address.is_loopback  # as ::1 where IPv6 is off
+    return not address.is_multicast
 
 
 def find_kept_key() -> str | None:

@@ -26,6 +26,7 @@ __all__ = [
     "PluginLoader",
     "PluginRecord",
     "check_all_up",
+    "check_name",
 ]
 
 logger = logging.getLogger("gymhost.plugins")

@@ -305,6 +305,21 @@ async def test_the_key_is_the_given_one_or_the_one_that_serve_has_minted(
         assert sent_key(client) == "Bearer configured"
 
 
+@pytest.mark.parametrize("url", ["https://gym.example", "http://203.0.113.7:8000"])
+async def test_the_minted_key_does_not_leave_this_machine(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("GYMHOST_API_KEY", raising=False)
+    minted = mint_key()
+    async with Client(url) as client, Client("http://[::1]:8000") as here:
+        assert sent_key(client) is None
+        assert sent_key(here) == f"Bearer {minted}"
+    monkeypatch.setenv("GYMHOST_API_KEY", "configured")
+    async with Client(url) as client:
+        assert sent_key(client) == "Bearer configured"
+
+
 async def test_without_a_key_nothing_is_told() -> None:
     async with testing.client({"diary": Diary}) as client:
         transport = httpx2.ASGITransport(client.app)

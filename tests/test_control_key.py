@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gymhost.control_key import find_key, key_path, mint_key
+from gymhost.control_key import find_key, is_this_machine, key_path, mint_key
 from gymhost.errors import ServeError
 
 
@@ -95,3 +95,18 @@ def test_a_configured_key_that_no_header_takes_is_refused(unusable: str) -> None
     with pytest.raises(ServeError, match="in GYMHOST_API_KEY can't be sent in a header") as caught:
         find_key({"GYMHOST_API_KEY": unusable})
     assert unusable not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        *((host, True) for host in ("localhost", "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0")),
+        *((host, False) for host in ("gym.example", "localhost.gym.example", "203.0.113.7", "")),
+        *((host, False) for host in ("2001:db8::1", "::ffff:203.0.113.7", "224.0.0.1", "127.1")),
+    ],
+)
+def test_the_minted_key_is_for_addresses_of_this_machine(host: str, here: bool) -> None:
+    key = mint_key()
+    assert is_this_machine(host) is here
+    assert find_key({}, host=host) == (key if here else None)
+    assert find_key({"GYMHOST_API_KEY": "mine"}, host=host) == "mine"

@@ -6,21 +6,55 @@ import json
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from shlex import join
 
+import anyio
 import typer
 
 from gymhost.cli.arguments import tool_arguments
 from gymhost.cli.kept_sessions import LAST, KeptSession, find, keep, sessions_path
 from gymhost.cli.output import error, line, note
-from gymhost.cli.remote import Remote, RemoteError, chosen_remote, connected, environment
+from gymhost.cli.remote import (
+    Remote,
+    RemoteError,
+    chosen_remote,
+    connected,
+    environment,
+    stranger,
+)
 from gymhost.cli.task_files import chosen_task, instruction, parse_object
 from gymhost.client import Client, Episode, ToolAnswer
-from gymhost.models import JSONObject, SeedAnswer, Task
+from gymhost.errors import PluginLoadError
+from gymhost.models import JSONObject, McpConnection, SeedAnswer, Task
+from gymhost.plugins import check_name
 
-__all__ = ["call", "chosen_remote", "chosen_task", "score", "seed", "whole_arguments"]
+__all__ = [
+    "call",
+    "check_environment",
+    "chosen_remote",
+    "chosen_task",
+    "score",
+    "seed",
+    "whole_arguments",
+]
 
 FILES = {"claude": ".mcp.json", "cursor": ".cursor/mcp.json", "vscode": ".vscode/mcp.json"}
+
+
+def check_environment(name: str) -> None:
+    """Refuse what no environment can be named, and what another URL would be made of.
+
+    Raises: typer.BadParameter.
+    """
+    try:
+        check_name(name)
+    except PluginLoadError as exc:
+        raise typer.BadParameter(
+            f"{name!r} is the name of no environment: those have lower-case ASCII letters, "
+            "digits, '_' and '-'",
+            param_hint="NAME",
+        ) from exc
 
 
 async def seed(remote: Remote, name: str, task: Task | None, client: str) -> None:
@@ -29,20 +63,25 @@ async def seed(remote: Remote, name: str, task: Task | None, client: str) -> Non
     Raises: RemoteError.
     """
     async with connected(remote) as http:
-        if not (await environment(http, remote, name))["tools"]:
+        if not (await environment(http, name)).tools:
             raise RemoteError(f"{name} has no tools to give to an agent")
         seeded = await http.seed(name, task)
-    assert seeded.mcp is not None
-    entry = {"type": "http", "url": seeded.mcp.url, "headers": seeded.mcp.headers}
+    mcp = _tools_of(seeded, remote)
+    entry = {"type": "http", "url": mcp.url, "headers": mcp.headers}
     line(json.dumps({"servers" if client == "vscode" else "mcpServers": {name: entry}}, indent=2))
     _say_what_comes_next(remote, name, task, client, seeded)
+
+
+def _tools_of(seeded: SeedAnswer, remote: Remote) -> McpConnection:
+    if seeded.mcp is None:  # and yet it has said that there are tools
+        raise stranger(remote)
+    return seeded.mcp
 
 
 def _say_what_comes_next(
     remote: Remote, name: str, task: Task | None, client: str, seeded: SeedAnswer
 ) -> None:
-    until = seeded.expires_at.astimezone().strftime("%H:%M")
-    note(f"session  {seeded.session_id}, until {until} if it is not used before")
+    note(f"session  {seeded.session_id}, until {_time(seeded.expires_at)} if it is not used before")
     note(f"agent    paste this into {FILES[client]}, and start it")
     note(f"task     {instruction(task) or 'whatever you ask it: none was given that says it'}")
     words = ["gymhost", "mcp-config", name, "--verify", "ANSWER"]
@@ -53,6 +92,13 @@ def _say_what_comes_next(
         error(f"the session can't be kept in {sessions_path()}: {exc.strerror}")
         words += ["--session", seeded.session_id]
     note(f"score    {join(words)}")
+
+
+def _time(when: datetime) -> str:
+    try:
+        return when.astimezone().strftime("%H:%M")
+    except (OverflowError, ValueError):  # the end of the year 9999, which is over here
+        return when.strftime("%H:%M %Z")
 
 
 async def score(remote: Remote, name: str, answer: str, session: str | None) -> None:
@@ -69,7 +115,7 @@ async def score(remote: Remote, name: str, answer: str, session: str | None) -> 
     async with connected(remote) as http:
         verdict = await http.verify(name, session, answer)
     if "reward" not in verdict:
-        raise RemoteError(f"what answers at {remote.url} is no gymhost")
+        raise stranger(remote)
     for key, value in verdict.items():
         line(f"{key}: {json.dumps(value, ensure_ascii=False)}")
     if verdict.get("mask_sample"):
@@ -106,19 +152,28 @@ async def call(
     Raises: RemoteError; typer.BadParameter: words that are no arguments of the tool; typer.Exit:
     the tool answered with an error.
     """
-    from mcp import MCPError  # here: it takes most of a second, and `mcp-config` does without
+    # here: it takes most of a second, and `mcp-config` does without
+    from mcp import MCPError
+    from mcp_types import REQUEST_TIMEOUT
 
     async with connected(remote) as http:
-        tools = {each["name"]: each for each in (await environment(http, remote, name))["tools"]}
+        tools = {each.name: each.schema_ for each in (await environment(http, name)).tools}
         if tool not in tools:
             known = ", ".join(sorted(tools)) or "none"
             raise RemoteError(f"{name} has no tool {tool!r}. Its tools: {known}")
         if isinstance(arguments, list):
-            arguments = tool_arguments(tool, tools[tool]["inputSchema"], arguments)
+            # in a thread: a schema can be made to take for ever, and Ctrl-C still ends the command
+            arguments = await anyio.to_thread.run_sync(
+                tool_arguments, tool, tools[tool], arguments, abandon_on_cancel=True
+            )
         try:
             async with _episode(http, remote, name, task, session) as episode:
                 answer = await episode.call_tool(tool, arguments)
-        except MCPError as exc:
+        except (MCPError, RuntimeError) as exc:  # RuntimeError: an answer that is not as announced
+            if isinstance(exc, MCPError) and exc.code == REQUEST_TIMEOUT:
+                raise RemoteError(
+                    f"the MCP endpoint of {name} at {remote.url} did not answer in time"
+                ) from exc
             text = " ".join(str(exc).split())[:150]
             raise RemoteError(
                 f"the MCP endpoint that {remote.url} names for {name} does not answer as one: "
@@ -134,8 +189,12 @@ async def _episode(
     http: Client, remote: Remote, name: str, task: Task | None, session: str | None
 ) -> AsyncGenerator[Episode]:
     if session is None:
-        async with http.episode(name, task) as episode:
-            yield episode
+        seeded = await http.seed(name, task)
+        try:
+            async with http.resume(name, _reachable(seeded, remote)) as episode:
+                yield episode
+        finally:
+            await http.close(name, seeded.session_id)
         return
     kept = find(remote.url, name, session)
     if kept is None:
@@ -145,8 +204,17 @@ async def _episode(
             f"the token of session {session!r} is not known here: only what `gymhost mcp-config "
             f"{name}` seeded can go on"
         )
-    async with http.resume(name, kept.seeded) as episode:
+    async with http.resume(name, _reachable(kept.seeded, remote)) as episode:
         yield episode
+
+
+def _reachable(seeded: SeedAnswer, remote: Remote) -> SeedAnswer:
+    """Return where this machine finds the tools: not by the public_url of its own server."""
+    mcp = _tools_of(seeded, remote)
+    if remote.named:
+        return seeded
+    here = f"{remote.url}/envs/{mcp.server_name}{mcp.url_path}"
+    return seeded.model_copy(update={"mcp": mcp.model_copy(update={"url": here})})
 
 
 def _print(answer: ToolAnswer, as_json: bool) -> None:

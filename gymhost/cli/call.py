@@ -71,6 +71,7 @@ def call(
         raise typer.BadParameter("give --arg or --args-json, not both", param_hint="--arg")
     if session is not None and (task is not None or metadata is not None):
         raise typer.BadParameter("the session has its task already", param_hint="--session")
+    by_hand.check_environment(name)
     chosen = by_hand.chosen_task(task, metadata)
     arguments = by_hand.whole_arguments(args_json) if args_json is not None else arg or []
     remote = by_hand.chosen_remote(url, config)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 from pydantic import BaseModel, TypeAdapter
 
 from gymhost.models import SeedAnswer
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["LAST", "KeptSession", "find", "keep", "sessions_path"]
 
@@ -40,14 +46,29 @@ def keep(session: KeptSession) -> None:
     """
     path = sessions_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # mkstemp: the mode is 0600 from the first byte, and a reader never sees half a file
-    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    with _locked(path.parent):
+        # mkstemp: the mode is 0600 from the first byte, and a reader never sees half a file
+        descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(FILE.dump_json([*_read(), session][-MOST:], indent=1))
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Keep other commands out: of two that add at once, one would be lost."""
+    if sys.platform == "win32":  # no such lock
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)  # the folder: the file in it is replaced
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(FILE.dump_json([*_read(), session][-MOST:], indent=1))
-        Path(temporary).replace(path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        os.close(descriptor)  # which unlocks
 
 
 def find(url: str, environment: str, session: str = LAST) -> KeptSession | None:

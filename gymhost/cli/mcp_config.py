@@ -61,6 +61,7 @@ def mcp_config(
         raise typer.BadParameter("is the session to --verify", param_hint="--session")
     if verify is not None and (task is not None or metadata is not None):
         raise typer.BadParameter("the session has its task already", param_hint="--verify")
+    by_hand.check_environment(name)
     chosen = by_hand.chosen_task(task, metadata)
     remote = by_hand.chosen_remote(url, config)
     configure_logging(quiet=True)

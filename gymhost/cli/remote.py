@@ -10,14 +10,24 @@ from pathlib import Path
 
 import httpx2
 import typer
+from pydantic import BaseModel, Field, ValidationError
 
 from gymhost.client import ApiError, Client
-from gymhost.config import load_settings
-from gymhost.control_key import VARIABLE, find_kept_key
+from gymhost.config import ConfigError, load_settings
+from gymhost.control_key import VARIABLE, find_kept_key, is_this_machine
 from gymhost.errors import GymhostError
 from gymhost.models import JSONObject
 
-__all__ = ["Remote", "RemoteError", "chosen_remote", "connected", "environment"]
+__all__ = [
+    "Remote",
+    "RemoteError",
+    "ServedEnvironment",
+    "ServedTool",
+    "chosen_remote",
+    "connected",
+    "environment",
+    "stranger",
+]
 
 
 class RemoteError(GymhostError):
@@ -34,22 +44,44 @@ class Remote:
     """Whether a flag or GYMHOST_URL names it."""
 
 
+class ServedTool(BaseModel):
+    """A tool, as far as the commands use what a server says of it."""
+
+    name: str
+    schema_: JSONObject = Field(alias="inputSchema")
+
+
+class ServedEnvironment(BaseModel):
+    """An environment, as far as the commands use what a server says of it."""
+
+    tools: list[ServedTool]
+
+
 def chosen_remote(url: str | None, config: Path | None) -> Remote:
     """Return the one at `url`, else the one that `gymhost serve` would start here.
 
-    Raises: typer.BadParameter: what was given is no URL; ConfigError; ServeError: the key's file
-    can't be read.
+    Raises: typer.BadParameter: what was given is no URL; ConfigError: also where it is on another
+    machine, and there is no key for it; ServeError: the key's file can't be read.
     """
     settings = load_settings(config)
-    key = settings.keys[0].get_secret_value() if settings.keys else find_kept_key()
-    if url:
-        return Remote(_checked(url), key, named=True)
-    if settings.public_url is None and settings.port == 0:
+    if not url and settings.port == 0:
         raise typer.BadParameter(
             "the configuration takes any free port, so say which it is: --url http://...",
             param_hint="--url",
         )
-    return Remote(settings.url, key, named=False)
+    # not public_url: what is in front of the server need not pass the control plane on
+    address = _checked(url) if url else settings.model_copy(update={"public_url": None}).url
+    key = settings.keys[0].get_secret_value() if settings.keys else None
+    if key is None and is_this_machine(httpx2.URL(address).host):
+        key = find_kept_key()
+    elif key is None:
+        raise ConfigError(
+            [
+                f"{address} is not known to be this machine, and the key that is kept here is sent "
+                f"nowhere else: set {VARIABLE}, or `keys` in the configuration, to that server's"
+            ]
+        )
+    return Remote(address, key, named=bool(url))
 
 
 def _checked(url: str) -> str:
@@ -78,17 +110,22 @@ async def connected(remote: Remote) -> AsyncGenerator[Client]:
         raise RemoteError(_refusal(exc, remote)) from exc
     except httpx2.HTTPError as exc:
         raise RemoteError(_no_answer(exc, remote)) from exc
+    # an answer of another form, a URL or header in it that can't be, one that is too deep to read
+    except (ValidationError, httpx2.InvalidURL, UnicodeError, RecursionError) as exc:
+        raise stranger(remote) from exc
 
 
-async def environment(client: Client, remote: Remote, name: str) -> JSONObject:
+async def environment(client: Client, name: str) -> ServedEnvironment:
     """Return what is served under a name.
 
-    Raises: RemoteError: something else than gymhost answers; ApiError.
+    Raises: ValidationError: something else than gymhost answers; ApiError.
     """
-    found = await client.environment(name)
-    if not isinstance(found.get("tools"), list):
-        raise RemoteError(f"what answers at {remote.url} is no gymhost")
-    return found
+    return ServedEnvironment.model_validate(await client.environment(name))
+
+
+def stranger(remote: Remote) -> RemoteError:
+    """Return the error of a server whose answers gymhost does not give."""
+    return RemoteError(f"what answers at {remote.url} is no gymhost")
 
 
 def _refusal(error: ApiError, remote: Remote) -> str:

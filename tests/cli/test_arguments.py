@@ -126,3 +126,25 @@ def test_a_schema_of_another_hand_is_followed() -> None:
     with pytest.raises(typer.BadParameter) as caught:
         tool_arguments("any", schema, ["kind=b"])
     assert 'It takes: kind ("a"|2), one (1), far (anything).' in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "city",
+    [
+        {"type": "string", "pattern": "^b$"},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", "pattern": "^b$"},
+        {"type": "object", "patternProperties": {"a": False}},
+        {"type": "object", "patternProperties": {"b": {}}, "additionalProperties": False},
+        {"type": "object", "unevaluatedProperties": False},
+    ],
+)
+def test_patterns_are_left_to_the_server(city: JSONObject) -> None:
+    word = "a" if "type" not in city or city["type"] == "string" else '{"a": 1}'
+    made = tool_arguments("any", {"properties": {"city": city}}, [f"city={word}"])
+    assert made == {"city": "a" if word == "a" else {"a": 1}}
+
+
+def test_what_else_an_object_takes_is_still_checked() -> None:
+    schema: JSONObject = {"properties": {"city": {"type": "object", "additionalProperties": False}}}
+    with pytest.raises(typer.BadParameter, match="Additional properties are not allowed"):
+        tool_arguments("any", schema, ['city={"a": 1}'])

@@ -130,8 +130,6 @@ def test_what_is_not_text_is_named(run: Run, served: Server) -> None:
         ),
         (("toolless", "say"), "toolless has no tool 'say'. Its tools: none"),
         (("nowhere", "say"), "404 unknown_environment: No environment is named 'nowhere'. "),
-        (("../readyz", "say"), "404 unknown_environment: No environment is named '..'"),
-        (("", "say"), "404 unknown_environment: No environment is named ''"),
         (("unstartable", "say"), "503 environment_error: 'unstartable' is not served: "),
     ],
 )
@@ -144,6 +142,19 @@ def test_what_is_not_there_is_said(
     assert line.startswith(f"gymhost: {said}")
     assert names[0] != "nowhere" or "Served here: " in line
     assert names[0] != "unstartable" or "no database" in line
+
+
+@pytest.mark.parametrize("name", [".", "..", "../readyz", "", "Weather", "wetter-für"])
+@pytest.mark.parametrize("command", [["call", "NAME", "say"], ["mcp-config", "NAME"]])
+def test_what_can_be_no_environments_name_is_a_wrong_use(
+    run: Run, command: list[str], name: str
+) -> None:
+    ran = run(*(name if word == "NAME" else word for word in command))
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1] == (
+        f"Error: Invalid value for NAME: {name!r} is the name of no environment: those have "
+        "lower-case ASCII letters, digits, '_' and '-'"
+    )
 
 
 def test_a_task_is_seeded_with_the_call(run: Run, served: Server) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import anyio
@@ -50,3 +52,25 @@ def test_what_a_command_raises_comes_out_as_it_is(
 ) -> None:
     with pytest.raises(error):
         run(command)
+
+
+STUBBORN = """
+import os, signal, anyio
+from gymhost.cli.interrupts import run
+
+async def close_for_ever():
+    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            os.kill(os.getpid(), signal.SIGINT)
+            await anyio.sleep_forever()
+
+run(close_for_ever)
+"""
+
+
+def test_a_second_ctrl_c_ends_a_command_that_does_not_end() -> None:
+    ended = subprocess.run([sys.executable, "-c", STUBBORN], timeout=20, check=False)
+    assert ended.returncode == -signal.SIGINT

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import stat
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gymhost.cli import kept_sessions
 from gymhost.cli.kept_sessions import MOST, KeptSession, find, keep
 from gymhost.models import SeedAnswer
 from tests.cli.conftest import Ran, Run
@@ -273,18 +276,42 @@ def test_a_session_that_can_not_be_kept_is_scored_by_its_id(
     assert ran.out.startswith("reward: 1.0\n")
 
 
+def kept_as(session: str) -> KeptSession:
+    seeded = {"session_id": session, "expires_at": "2026-01-01T00:00:00Z"}
+    return KeptSession(url="http://x", environment="e", seeded=SeedAnswer.model_validate(seeded))
+
+
+def test_of_two_commands_at_once_neither_loses_its_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    both = threading.Barrier(2)
+    read = kept_sessions._read
+
+    def read_together() -> list[KeptSession]:
+        found = read()
+        with suppress(threading.BrokenBarrierError):  # one waits outside, as it should
+            both.wait(0.2)
+        return found
+
+    monkeypatch.setattr(kept_sessions, "_read", read_together)
+    commands = [threading.Thread(target=keep, args=(kept_as(name),)) for name in "ab"]
+    for command in commands:
+        command.start()
+    for command in commands:
+        command.join(10)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert find("http://x", "e", "a") is not None
+    assert find("http://x", "e", "b") is not None
+
+
 def test_the_oldest_of_too_many_sessions_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-
-    def seeded(session: str) -> SeedAnswer:
-        return SeedAnswer.model_validate(
-            {"session_id": session, "expires_at": "2026-01-01T00:00:00Z"}
-        )
-
     for number in range(MOST + 1):
-        keep(KeptSession(url="http://x", environment="e", seeded=seeded(str(number))))
+        keep(kept_as(str(number)))
     assert find("http://x", "e", "0") is None
     for session in ("1", str(MOST)):
         kept = find("http://x", "e", session)
