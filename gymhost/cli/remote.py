@@ -69,8 +69,7 @@ def chosen_remote(url: str | None, config: Path | None) -> Remote:
             "the configuration takes any free port, so say which it is: --url http://...",
             param_hint="--url",
         )
-    # not public_url: what is in front of the server need not pass the control plane on
-    address = _checked(url) if url else settings.model_copy(update={"public_url": None}).url
+    address = _checked(url) if url else settings.url
     key = settings.keys[0].get_secret_value() if settings.keys else None
     if key is None and is_this_machine(httpx2.URL(address).host):
         key = find_kept_key()

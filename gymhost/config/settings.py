@@ -230,9 +230,10 @@ class Settings(_Body):
 
     @property
     def url(self) -> str:
-        """Where a client on this machine finds the server."""
-        if self.public_url is not None:
-            return self.public_url
+        """Where a client on this machine finds the server.
+
+        Not `public_url`: what is in front of the server need not pass the control plane on.
+        """
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 

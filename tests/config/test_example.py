@@ -19,7 +19,7 @@ DOCUMENT = (ROOT / "docs" / "config.md").read_text("utf-8")
 
 def test_the_example_is_what_it_says() -> None:
     settings = load_settings(EXAMPLE, {}, {"TRAINER_KEY": "of-a-trainer"})
-    assert (settings.host, settings.url) == ("0.0.0.0", "https://gym.example")
+    assert (settings.host, settings.public_url) == ("0.0.0.0", "https://gym.example")
     assert [key.get_secret_value() for key in settings.keys] == ["of-a-trainer"]
     assert settings.environment_configs() == {
         "weather": EnvironmentConfig(options={"unit": "C"}),

@@ -179,12 +179,16 @@ def test_lists_are_taken(load: Load) -> None:
         ("host: 0.0.0.0\nport: 9000", "http://127.0.0.1:9000"),
         ("host: '::'", "http://[::1]:8000"),
         ("host: gym.local", "http://gym.local:8000"),
-        ("public_url: https://gym.example/a/", "https://gym.example/a"),
-        ("public_url:", "http://127.0.0.1:8000"),
+        ("public_url: https://gym.example/a/", "http://127.0.0.1:8000"),
     ],
 )
 def test_a_client_on_this_machine_finds_the_url(load: Load, content: str, url: str) -> None:
     assert load(content).url == url
+
+
+def test_a_public_url_loses_its_last_slash(load: Load) -> None:
+    assert load("public_url: https://gym.example/a/").public_url == "https://gym.example/a"
+    assert load("public_url:").public_url is None
 
 
 def test_no_secret_is_in_the_repr(load: Load) -> None:
