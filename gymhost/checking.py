@@ -48,8 +48,7 @@ async def play_tasks(
         if reference is None:
             yield Played(environment, index)
             continue
-        if reference.trajectory is not None and (reference.calls or reference.answer):
-            # only one of the two would be played, and nobody would know which
+        if reference.is_ambiguous:
             told = "the reference has a trajectory, and beside it calls or an answer: keep one"
             yield Played(environment, index, reference.reward, problem=told)
             continue

@@ -22,7 +22,16 @@ from gymhost.models import JSONObject, McpConnection, SeedAnswer, Task
 if TYPE_CHECKING:
     import mcp
 
-__all__ = ["ApiError", "Client", "Episode", "McpMode", "ToolAnswer"]
+__all__ = [
+    "UNLIMITED",
+    "ApiError",
+    "Client",
+    "Episode",
+    "McpMode",
+    "ToolAnswer",
+    "answer_item",
+    "call_items",
+]
 
 McpMode = Literal["auto", "legacy"]
 """`auto` speaks 2026-07-28 where the server does; `legacy` begins with `initialize`."""
@@ -31,13 +40,19 @@ logger = logging.getLogger("gymhost.client")
 
 READ_SECONDS = 600  # how long an answer may take
 TIMEOUT = httpx2.Timeout(30, read=READ_SECONDS)
+# hundreds of attempts at once wait for as many answers; httpx's own limit is 100 connections
+UNLIMITED = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 class ApiError(GymhostError):
     """The control plane answered with an error: this is no reward."""
 
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(
+        self, status: int, problem: Mapping[str, Any], retry_after: float | None = None
+    ) -> None:
         self.status = status
+        self.retry_after = retry_after
+        """Seconds, where the server says when to try again."""
         self.failure_kind: str | None = problem.get("failure_kind")
         self.problem = problem
         kind = f" {self.failure_kind}" if self.failure_kind else ""
@@ -73,7 +88,11 @@ class Client:
         self._transport = transport
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         self._http = httpx2.AsyncClient(
-            base_url=url.rstrip("/"), headers=headers, timeout=TIMEOUT, transport=transport
+            base_url=url.rstrip("/"),
+            headers=headers,
+            timeout=TIMEOUT,
+            limits=UNLIMITED,
+            transport=transport,
         )
 
     async def __aenter__(self) -> Self:
@@ -201,14 +220,21 @@ class Client:
         """
         items = list(output)
         if answer is not None:
-            content = [{"type": "output_text", "text": answer}]
-            items.append({"type": "message", "role": "assistant", "content": content})
+            items.append(answer_item(answer))
         return await self.request(
             "POST",
             f"{_path(name)}/verify",
             {"session_id": session_id, "response": {"output": items}},
             headers={"prefer": "return=minimal"},
         )
+
+    async def verify_body(self, name: str, body: bytes) -> JSONObject:
+        """Score by a verify body: the same bytes get the same answer, however often they are sent.
+
+        Raises: ApiError: no score; the error says whether to leave the sample out.
+        """
+        headers = {"prefer": "return=minimal", "content-type": "application/json"}
+        return await self.request("POST", f"{_path(name)}/verify", body, headers=headers)
 
     @asynccontextmanager
     async def _connect(
@@ -232,17 +258,18 @@ class Client:
         self,
         method: str,
         path: str,
-        body: JSONObject | None = None,
+        body: JSONObject | bytes | None = None,
         *,
         headers: Mapping[str, str] | None = None,
     ) -> JSONObject:
-        """Send a control-plane request and return its JSON answer.
+        """Send a control-plane request and return its JSON answer. Bytes are sent as they are.
 
         Raises: ApiError; httpx2.HTTPError: the server could not be reached.
         """
         # no cookies: a session is named by its id, and one client has many
         self._http.cookies.clear()
-        response = await self._http.request(method, path, json=body, headers=dict(headers or {}))
+        sent: dict[str, Any] = {"content" if isinstance(body, bytes) else "json": body}
+        response = await self._http.request(method, path, headers=dict(headers or {}), **sent)
         try:
             answer = response.json()
         except (ValueError, RecursionError):  # 100,000 times `[`
@@ -251,8 +278,30 @@ class Client:
             detail = response.text[:500] or response.reason_phrase
             raise ApiError(response.status_code, {"detail": detail})
         if not response.is_success:
-            raise ApiError(response.status_code, answer)
+            after = response.headers.get("retry-after", "")
+            raise ApiError(
+                response.status_code, answer, float(after) if after.isdecimal() else None
+            )
         return answer
+
+
+def answer_item(text: str) -> JSONObject:
+    """Return what an agent says, as a Responses API item."""
+    content = [{"type": "output_text", "text": text}]
+    return {"type": "message", "role": "assistant", "content": content}
+
+
+def call_items(call_id: str, name: str, arguments: JSONObject, output: str) -> list[JSONObject]:
+    """Return a tool call and its output, as Responses API items."""
+    return [
+        {
+            "type": "function_call",
+            "call_id": call_id,
+            "name": name,
+            "arguments": json.dumps(arguments),
+        },
+        {"type": "function_call_output", "call_id": call_id, "output": output},
+    ]
 
 
 def _path(environment: str) -> str:
@@ -308,15 +357,7 @@ class Episode:
         result = await self.mcp.call_tool(name, arguments or {})
         text = "\n".join(block.text for block in result.content if block.type == "text")
         call_id = f"call_{len(self.items) // 2}"
-        self.items += [
-            {
-                "type": "function_call",
-                "call_id": call_id,
-                "name": name,
-                "arguments": json.dumps(arguments or {}),
-            },
-            {"type": "function_call_output", "call_id": call_id, "output": text},
-        ]
+        self.items += call_items(call_id, name, arguments or {}, text)
         content = [
             block.model_dump(mode="json", by_alias=True, exclude_none=True)
             for block in result.content

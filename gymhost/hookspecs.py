@@ -97,8 +97,12 @@ class HookSpecs:
     def register_environments(self, register: Callable[..., None]) -> None:
         """Mount more environments: `register(name, cls, **options)`. Fires at load; plain `def`."""
 
+    @_hookspec
+    def register_agents(self, register: Callable[..., None]) -> None:
+        """Offer agents: `register(name, "module:Class")`. Fires at load; plain `def`."""
 
-EXTENSION_HOOKS = frozenset({"register_environments"})
+
+EXTENSION_HOOKS = frozenset({"register_agents", "register_environments"})
 """Hooks that an extension implements itself, called once and synchronously, at load."""
 
 LIFECYCLE_HOOKS = frozenset(

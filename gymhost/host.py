@@ -103,6 +103,11 @@ class Host:
         """What loaded, what failed and why."""
         return self._loader.records
 
+    @property
+    def agents(self) -> Mapping[str, Callable[..., Any] | str]:
+        """What makes agents, or `module:attribute`, by the names that extensions gave them."""
+        return self._loader.agents
+
     def mount(self, name: str) -> Mount:
         """Return a mounted environment.
 

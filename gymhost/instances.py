@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from gymhost.errors import PluginLoadError
 __all__ = ["compare_by_identity", "instantiate"]
 
 
-def instantiate(cls: type[Any], options: Mapping[str, Any]) -> Any:
+def instantiate(cls: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     """Make an instance.
 
     Raises: PluginLoadError: the class does not take the options, or its code failed. Where one
@@ -25,7 +25,9 @@ def instantiate(cls: type[Any], options: Mapping[str, Any]) -> Any:
         return cls(**plain(dict(options)))
     except AUTHOR_ERRORS as exc:
         given = ", ".join(sorted(options)) or "none"
-        problem = f"{cls.__qualname__} could not be made with the options: {given}"
+        problem = (
+            f"{getattr(cls, '__qualname__', repr(cls))} could not be made with the options: {given}"
+        )
         secrets = set(secrets_in(dict(options))) - {""}
         if secrets:
             raise PluginLoadError(f"{problem}: {_without(secrets, exc)}") from None

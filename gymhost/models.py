@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from gymhost.errors import InvalidField
 
 __all__ = [
+    "TOKEN_HEADER",
     "CloseReason",
     "JSONObject",
     "McpConnection",
@@ -26,6 +27,9 @@ __all__ = [
     "ToolOutcome",
     "VerifyResult",
 ]
+
+TOKEN_HEADER = "X-NeMo-Gym-Session-Token"
+"""The header in which an agent sends its session's token."""
 
 JSONObject = dict[str, Any]
 CloseReason = Literal["verified", "closed", "expired", "shutdown"]
@@ -53,6 +57,11 @@ class Reference(BaseModel):
     trajectory: list[JSONObject] | None = None
     reward: float = Field(default=1.0, allow_inf_nan=False)
     """What the reference must score."""
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether only a part of it would be played, and nobody would know which."""
+        return self.trajectory is not None and bool(self.calls or self.answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,8 @@ class PluginLoader:
         self._sources: dict[str, _Source] = {}
         self._failed: dict[str, BaseException] = {}
         self.records: list[PluginRecord] = []
+        self.agents: dict[str, Callable[..., Any] | str] = {}
+        """What makes agents, by the names that extensions have given them."""
         self.extensions: list[Extension] = []
 
     def discover(self) -> None:
@@ -154,7 +156,7 @@ class PluginLoader:
         return next(each for each in names if each not in taken)
 
     def _let_register(self, extension: Extension) -> None:
-        """Take the environments that an extension registers: all, or, if it fails, none."""
+        """Take the environments and agents that an extension registers; if it fails, none."""
         record = extension.record
         sources: dict[str, _Source] = {}
 
@@ -170,14 +172,31 @@ class PluginLoader:
             else:
                 sources[name] = _Source(plugin, record.distribution, record.version, options)
 
+        agents: dict[str, Callable[..., Any] | str] = {}
+
+        def register_agent(name: str, factory: Callable[..., Any] | str, /) -> None:
+            check_name(name)
+            if name in self.agents or name in agents:
+                raise PluginLoadError(f"the agent {name!r} is registered already")
+            if not callable(factory) and ":" not in factory:
+                raise PluginLoadError(
+                    f"the agent {name!r} is no class, function or 'module:attribute': {factory!r}"
+                )
+            agents[name] = factory
+
         try:
-            for impl in self._manager.hook.register_environments.get_hookimpls():
-                if impl.plugin is extension.instance:
-                    HookCall.of(impl).bind({"register": register})()
+            self._call_own(extension, "register_environments", register)
+            self._call_own(extension, "register_agents", register_agent)
         except AUTHOR_ERRORS as exc:
             self.take_out(record, extension.instance, exc)
         else:
             self._sources.update(sources)
+            self.agents.update(agents)
+
+    def _call_own(self, extension: Extension, hook: str, register: Callable[..., None]) -> None:
+        for impl in getattr(self._manager.hook, hook).get_hookimpls():
+            if impl.plugin is extension.instance:
+                HookCall.of(impl).bind({"register": register})()
 
     def mount(
         self, configs: Mapping[str, EnvironmentConfig], *, only: bool = False

@@ -102,8 +102,8 @@ class WrongArgument:
 
 
 HOOKS = (
-    "aggregate_metrics, allowed_tools, call_tool, close, register_environments, seed, shutdown, "
-    "startup, verify"
+    "aggregate_metrics, allowed_tools, call_tool, close, register_agents, register_environments, "
+    "seed, shutdown, startup, verify"
 )
 
 EXTENSIONS = [

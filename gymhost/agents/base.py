@@ -66,7 +66,11 @@ class AgentFailure(GymhostError):
 
 
 class Agent(Protocol):
-    """One configured agent. It attempts many tasks, several at a time."""
+    """One configured agent. It attempts many tasks, several at a time.
+
+    One that is an async context manager is entered before its first attempt, in the runner's own
+    event loop, and left after its last.
+    """
 
     async def run(self, task: Task, mcp: McpServers, run: AgentRun) -> None:
         """Attempt a task, and note in `run` what is done, as it is done.

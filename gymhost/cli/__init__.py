@@ -33,6 +33,10 @@ COMMANDS = {
         "gymhost.cli.check:check",
         "Play each example task's reference, and no action.",
     ),
+    "rollout": (
+        "gymhost.cli.rollout:rollout",
+        "Let an agent attempt tasks, and write the scores to a file.",
+    ),
     "config": (
         "gymhost.cli.config:config",
         "Show the configuration.",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated
 
 import anyio
 import typer
 
 from gymhost.checking import Played, play_tasks
+from gymhost.cli.embedded import embedded
 from gymhost.cli.logs import configure_logging
 from gymhost.cli.options import environment_names
 from gymhost.cli.output import error, line, table
@@ -17,11 +17,7 @@ from gymhost.client import Client
 from gymhost.config import Settings, load_settings
 from gymhost.errors import ServeError
 from gymhost.host import Host
-from gymhost.http.app import create_app
-from gymhost.http.auth import KeyGuard
 from gymhost.models import Task
-from gymhost.server import bind
-from gymhost.server import serve as serve_here
 
 __all__ = ["check"]
 
@@ -76,22 +72,11 @@ async def _check(settings: Settings, names: list[str]) -> tuple[list[Played], li
     unknown = sorted(set(names) - known)
     if unknown:
         raise ServeError(f"no environment is named {', '.join(unknown)}: try `gymhost list`")
-    key = secrets.token_urlsafe()
-    app = create_app(host, KeyGuard([key]))
-    stop = anyio.Event()
-    found: tuple[list[Played], list[str]] = [], []
-    with bind("127.0.0.1", 0) as bound:
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(serve_here, app, bound, stop.wait)
-            async with Client(url, key) as client:
-                found = await _play(host, client, names)
-            stop.set()
-    return found
+    async with embedded(host) as remote, Client(remote.url, remote.key) as client:
+        return await _play(host, client, names)
 
 
 async def _play(host: Host, client: Client, names: list[str]) -> tuple[list[Played], list[str]]:
-    await client.environments()  # the port is taken: this waits until it answers
     played: list[Played] = []
     problems = [
         f"{record.name} is not served: {record.reason}"

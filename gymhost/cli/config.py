@@ -72,8 +72,10 @@ def _is_secret(place: Place, value: Any) -> bool:
     """Whether it is a key, or an option that is not to be shown."""
     if isinstance(value, SecretStr):
         return True
-    option = place[0] == "extensions" or place[2:3] == ("config",)
-    named = any(map(names_a_secret, place[2:]))
+    option = place[0] == "extensions" or place[2:3] in (("config",), ("options",), ("mcp_config",))
+    # a server's headers and variables are how it is told who asks
+    private = place[2:3] == ("mcp_config",) and bool({"headers", "env"} & set(map(str, place[4:])))
+    named = private or any(map(names_a_secret, place[2:]))
     return option and not _is_empty(value) and (named or isinstance(value, Text))
 
 

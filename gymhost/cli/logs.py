@@ -16,7 +16,9 @@ __all__ = ["configure_logging"]
 logger = logging.getLogger("gymhost.cli")
 
 
-def configure_logging(log_format: Literal["text", "json"] = "text", *, quiet: bool = False) -> None:
+def configure_logging(
+    log_format: Literal["text", "json"] = "text", *, quiet: bool = False, level: str = "INFO"
+) -> None:
     """Log to standard error. First of all: the MCP SDK configures logging where nobody has.
 
     With "json", everything that Python writes there is an object a line: warnings and what
@@ -24,7 +26,7 @@ def configure_logging(log_format: Literal["text", "json"] = "text", *, quiet: bo
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_json() if log_format == "json" else _text())
-    logging.basicConfig(level=logging.CRITICAL if quiet else logging.INFO, handlers=[handler])
+    logging.basicConfig(level="CRITICAL" if quiet else level, handlers=[handler])
     for noisy in ("mcp", "httpx2", "hypercorn", "gymhost.hypercorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if log_format == "json":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from gymhost.config.environment import EnvironmentConfig
 from gymhost.config.problems import ConfigError
-from gymhost.config.settings import Settings
+from gymhost.config.settings import AgentSettings, Settings
 from gymhost.config.sources import Configuration, load_configuration, load_settings
 
 __all__ = [
+    "AgentSettings",
     "ConfigError",
     "Configuration",
     "EnvironmentConfig",

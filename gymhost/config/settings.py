@@ -25,7 +25,7 @@ from gymhost.errors import PluginLoadError
 from gymhost.limits import Limits
 from gymhost.stores import open_store
 
-__all__ = ["TABLE", "EnvironmentSettings", "LimitsSettings", "Setting", "Settings"]
+__all__ = ["TABLE", "AgentSettings", "EnvironmentSettings", "LimitsSettings", "Setting", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +169,24 @@ class EnvironmentSettings(_Body):
     config: Annotated[dict[str, Any], _none_to(dict)] = Field(default_factory=dict, repr=False)
     limits: Annotated[LimitsSettings, _none_to(dict)] = Field(default_factory=LimitsSettings)
     on_failure: Literal["error", "report"] = "error"
+    datasets: Annotated[
+        dict[Annotated[str, AfterValidator(_name)], Annotated[str, Field(min_length=1)]],
+        _none_to(dict),
+    ] = Field(default_factory=dict)
 
     def environment_config(self) -> EnvironmentConfig:
         """Return what the host takes."""
         return EnvironmentConfig(
             self.plugin, self.config, Limits(**self.limits.model_dump()), self.on_failure
         )
+
+
+class AgentSettings(_Body):
+    """One entry of `agents:`."""
+
+    type: str | None = None
+    options: Annotated[dict[str, Any], _none_to(dict)] = Field(default_factory=dict, repr=False)
+    mcp_config: dict[str, Any] | str | None = Field(default=None, repr=False)
 
 
 class Settings(_Body):
@@ -220,6 +232,10 @@ class Settings(_Body):
             Annotated[str, AfterValidator(_name)],
             Annotated[EnvironmentSettings, _none_to(dict)],
         ],
+        _none_to(dict),
+    ] = Field(default_factory=dict)
+    agents: Annotated[
+        dict[Annotated[str, AfterValidator(_name)], Annotated[AgentSettings, _none_to(dict)]],
         _none_to(dict),
     ] = Field(default_factory=dict)
     only: Truth = False

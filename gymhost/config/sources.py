@@ -16,7 +16,13 @@ from pydantic import BaseModel, ValidationError
 from gymhost.config.file import Document, read_document, read_names
 from gymhost.config.interpolation import Substitute, references
 from gymhost.config.problems import ConfigError, Place, dotted, explain, unknown_key
-from gymhost.config.settings import TABLE, EnvironmentSettings, LimitsSettings, Settings
+from gymhost.config.settings import (
+    TABLE,
+    AgentSettings,
+    EnvironmentSettings,
+    LimitsSettings,
+    Settings,
+)
 from gymhost.config.text import Text
 
 __all__ = ["CONFIG_VARIABLE", "Configuration", "load_configuration", "load_settings"]
@@ -157,4 +163,6 @@ def _problem(checked: Configuration, error: Any) -> str:
 
 def _known_keys(place: Place) -> list[str]:
     models: dict[int, type[BaseModel]] = {1: Settings, 3: EnvironmentSettings, 4: LimitsSettings}
+    if place[0] == "agents" and len(place) == 3:
+        return list(AgentSettings.model_fields)
     return list(models[len(place)].model_fields)

@@ -43,14 +43,13 @@ from starlette.types import Message, Receive, Scope, Send
 from gymhost.errors import BodyTooLarge, RequestError
 from gymhost.host import Host
 from gymhost.http.body import parse_json, read_body
+from gymhost.models import TOKEN_HEADER
 from gymhost.mount import Mount
 from gymhost.stores.base import ENDED
 
 __all__ = ["TOKEN_HEADER", "McpEndpoint"]
 
 logger = logging.getLogger("gymhost.mcp")
-
-TOKEN_HEADER = "X-NeMo-Gym-Session-Token"
 
 VERSION_HEADER = b"mcp-protocol-version"
 VERSIONS = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
