@@ -19,8 +19,7 @@ from gymhost.mount import Mount
 from gymhost.registry import Registry
 from gymhost.session import Session
 from gymhost.slots import Slot
-from gymhost.stores import SessionRow, SessionStore, Status
-from gymhost.stores.base import ENDED
+from gymhost.stores import ENDED, SessionRow, SessionStore, Status
 
 __all__ = ["LIVING", "Ending", "expires_at", "hook_failure", "hook_failures_answered", "is_stray"]
 

@@ -31,8 +31,7 @@ from gymhost.mount import Mount
 from gymhost.plugins import PluginLoader, PluginRecord
 from gymhost.registry import Registry
 from gymhost.seeding import Seeded, Seeding
-from gymhost.stores import SessionStore, Status, open_store
-from gymhost.stores.base import ENDED
+from gymhost.stores import ENDED, SessionStore, Status, open_store
 from gymhost.verification import Verification, VerifyAnswer
 
 __all__ = ["EnvironmentLike", "Host", "task_group"]

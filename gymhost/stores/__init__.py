@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from gymhost.stores.base import (
+    ENDED,
     Lease,
     NewSession,
     Page,
     SessionRow,
     SessionStore,
+    SessionSummary,
     Status,
     Verdict,
 )
 from gymhost.stores.memory import MemoryStore
 
 __all__ = [
+    "ENDED",
     "Lease",
     "MemoryStore",
     "NewSession",
     "Page",
     "SessionRow",
     "SessionStore",
+    "SessionSummary",
     "Status",
     "Verdict",
     "open_store",

@@ -13,6 +13,7 @@ from gymhost.stores import SessionStore, open_store
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[SessionStore]:
     store = open_store(url)
+    await store.open()
     yield store
     await store.aclose()
 
