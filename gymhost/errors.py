@@ -261,7 +261,7 @@ class SampleMasked(EnvironmentFailed):
 
     @classmethod
     def failure_kinds(cls) -> tuple[str, ...]:
-        return ("environment_error", "environment_timeout", "store_error")
+        return ("environment_error", "environment_timeout", "store_error", "cancelled")
 
 
 class EnvironmentTimeout(RequestError):
@@ -317,7 +317,7 @@ class SessionEnded(SessionError):
 
     @classmethod
     def failure_kinds(cls) -> tuple[str, ...]:
-        return ("session_closed", "session_lost")
+        return ("session_closed", "session_expired", "session_lost")
 
 
 class TaskMismatch(SessionError):
