@@ -250,6 +250,7 @@ class Host:
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _start(self, tasks: TaskGroup, lifecycle: Lifecycle) -> None:
+        await self.store.open()
         extensions = {each.name: each for each in self._loader.extensions}
         failures = await lifecycle.start_extensions(list(extensions.values()))
         for name, error in failures.items():
