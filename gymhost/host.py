@@ -31,8 +31,7 @@ from gymhost.mount import Mount
 from gymhost.plugins import PluginLoader, PluginRecord
 from gymhost.registry import Registry
 from gymhost.seeding import Seeded, Seeding
-from gymhost.stores import SessionStore, Status, open_store
-from gymhost.stores.base import ENDED
+from gymhost.stores import ENDED, SessionStore, Status, open_store
 from gymhost.verification import Verification, VerifyAnswer
 
 __all__ = ["EnvironmentLike", "Host", "task_group"]
@@ -80,7 +79,7 @@ class Host:
         self.registry = Registry(self.store, self.clock)
         self.stopping = False
         self._ending = Ending(self.store, self.registry, self.clock)
-        self._seeding = Seeding(self.store, self.clock, self._ending)
+        self._seeding = Seeding(self.store, self.registry, self.clock, self._ending)
         self._calling = Calling(self.store, self.registry, self.clock, self._ending)
         self._verification = Verification(self.store, self.registry, self.clock, self._ending)
         self._manager = create_plugin_manager()
@@ -95,6 +94,8 @@ class Host:
         self.mounts = self._mount_all(environments or {}, only=only)
         self._stack = AsyncExitStack()
         self._running: tuple[TaskGroup, Lifecycle] | None = None
+        self._lives: TaskGroup | None = None
+        """Of what still has to be undone when the host is cancelled."""
         self._expiring = anyio.Lock()
         self._stopped = False
 
@@ -130,7 +131,8 @@ class Host:
         """
         mount = self.mount(name)
         self._tasks()
-        return await self._seeding.seed(mount, body, raw, key)
+        assert self._lives is not None
+        return await self._seeding.seed(mount, body, raw, key, self._lives)
 
     async def call_tool(
         self,
@@ -194,7 +196,10 @@ class Host:
 
     async def _keep(self) -> None:
         await self._calling.settle()
-        await self.registry.maintain()
+        for slot in await self.registry.maintain():
+            assert self._lives is not None
+            mount = self.mounts[slot.row.environment]
+            self._lives.start_soon(self._ending.unwind, mount, slot.id, slot.pin)
 
     async def _expire(self) -> None:
         async with self._expiring:
@@ -226,8 +231,7 @@ class Host:
         await self._verification.stop()
         # what is expiring is marked as ended, and still to be closed
         async with self._expiring:
-            if not self.store.durable:
-                await self._ending.close_all(list(self.mounts.values()))
+            await self._ending.close_all(list(self.mounts.values()))
             await self.registry.drop_all()
 
     async def __aenter__(self) -> Self:
@@ -236,7 +240,7 @@ class Host:
             stack.callback(tasks.cancel_scope.cancel)
             lives: TaskGroup = await tasks.start(_hold_shielded)
             stack.callback(lives.cancel_scope.cancel)
-            self._running = tasks, Lifecycle(lives, self._manager)
+            self._running, self._lives = (tasks, Lifecycle(lives, self._manager)), lives
             stack.push_async_callback(self._stop_shielded)
             await self._start(*self._running)
             self._stack = stack.pop_all()
@@ -251,6 +255,7 @@ class Host:
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _start(self, tasks: TaskGroup, lifecycle: Lifecycle) -> None:
+        await self.store.open()
         extensions = {each.name: each for each in self._loader.extensions}
         failures = await lifecycle.start_extensions(list(extensions.values()))
         for name, error in failures.items():

@@ -32,7 +32,8 @@ TOKEN_HEADER = "X-NeMo-Gym-Session-Token"
 """The header in which an agent sends its session's token."""
 
 JSONObject = dict[str, Any]
-CloseReason = Literal["verified", "closed", "expired", "shutdown"]
+CloseReason = Literal["verified", "closed", "expired", "shutdown", "lost"]
+"""`lost`: a pinned session whose process has crashed, as the next one tells."""
 
 
 class ReferenceCall(BaseModel):

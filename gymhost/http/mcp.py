@@ -45,7 +45,7 @@ from gymhost.host import Host
 from gymhost.http.body import parse_json, read_body
 from gymhost.models import TOKEN_HEADER
 from gymhost.mount import Mount
-from gymhost.stores.base import ENDED
+from gymhost.stores import ENDED
 
 __all__ = ["TOKEN_HEADER", "McpEndpoint"]
 

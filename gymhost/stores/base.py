@@ -12,7 +12,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-__all__ = ["Lease", "NewSession", "Page", "SessionRow", "SessionStore", "Status", "Verdict"]
+__all__ = [
+    "ENDED",
+    "Lease",
+    "NewSession",
+    "Page",
+    "SessionRow",
+    "SessionStore",
+    "SessionSummary",
+    "Status",
+    "Verdict",
+    "read_cursor",
+]
 
 Status = Literal["open", "verifying", "verify_failed", "verified", "closed", "expired", "lost"]
 """open -> verifying -> verified, or verify_failed (and again); or closed, expired, lost."""
@@ -50,28 +61,55 @@ class NewSession:
     """The Idempotency-Key, unique in the environment while the session lives."""
     body_hash: bytes = b""
     """SHA-256 of the seed body, to tell a repeated request from another one."""
+    pinned: bool = False
+    """It lives in one process: whoever else gets its lease has found it lost."""
+    leased_until: float = 0.0
+    """Its maker has its lease from the start, under epoch 0, till then."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """A session as the store has it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSummary:
+    """What a list says of a session: neither its task nor its state, which may be large."""
 
     session_id: str
     environment: str
     status: Status
-    task: bytes
-    state: bytes
-    allowed_tools: tuple[str, ...] | None
     created_at: float
     used_at: float | None
     """When a tool call or verify last began; None before the first."""
     ended_at: float | None
-    key: str | None
-    body_hash: bytes
-    epoch: int
+    pinned: bool = False
     verdict: Verdict | None = None
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     """How its calls ended, by `ToolOutcome.kind`, and what else failed, by failure kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow(SessionSummary):
+    """A session as the store has it."""
+
+    task: bytes
+    state: bytes
+    allowed_tools: tuple[str, ...] | None
+    key: str | None
+    body_hash: bytes
+    epoch: int
+    closing: bool = False
+    """It has ended, and its environment has yet to be told."""
+
+    def summary(self) -> SessionSummary:
+        """Return what a list says of it."""
+        return SessionSummary(
+            session_id=self.session_id,
+            environment=self.environment,
+            status=self.status,
+            created_at=self.created_at,
+            used_at=self.used_at,
+            ended_at=self.ended_at,
+            pinned=self.pinned,
+            verdict=self.verdict,
+            counts=self.counts,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +125,34 @@ class Lease:
 class Page:
     """Some sessions, newest first, and where the next page begins (None: there is none)."""
 
-    rows: tuple[SessionRow, ...]
+    rows: tuple[SessionSummary, ...]
     cursor: str | None
 
 
 class SessionStore(Protocol):
     """What a store can do.
 
-    Raises, from every verb: StoreError: it could not read or write; nothing was written. From
-    every verb that takes a lease: LeaseLost: the session has another epoch; nothing was written.
+    `open` comes first and `aclose` last. Raises, from every verb: StoreError: it could not read or
+    write; nothing was written. From every verb that takes a lease: LeaseLost: the session has
+    another epoch; nothing was written.
     """
 
     durable: bool
     """Whether sessions outlive the process: a graceful stop leaves them open."""
+
+    async def open(self) -> None:
+        """Begin: connect, and bring an older schema up to date.
+
+        Raises: StoreError: there is no store to be had; its text says why and what to do.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Write as a session would.
+
+        Raises: StoreError: it could not be written.
+        """
+        ...
 
     async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
         """Create a session, open; or return the living one that has the same key, and False."""
@@ -133,8 +186,11 @@ class SessionStore(Protocol):
         """Prolong a lease."""
         ...
 
-    async def release(self, lease: Lease) -> None:
-        """Give a lease back. One that was lost is no error."""
+    async def release(self, lease: Lease, *, closed: bool = False) -> bool:
+        """Give a lease back, and say whether it was held; one that was lost is no error.
+
+        `closed`: the environment has been told that the session ended.
+        """
         ...
 
     async def commit(
@@ -150,22 +206,65 @@ class SessionStore(Protocol):
         ...
 
     async def transition(
-        self, lease: Lease, allowed: Collection[Status], status: Status, now: float
+        self,
+        lease: Lease,
+        allowed: Collection[Status],
+        status: Status,
+        now: float,
+        *,
+        closing: bool = False,
     ) -> bool:
-        """Change the status if it is one of the allowed ones; say whether it was."""
+        """Change the status if it is one of the allowed ones; say whether it was.
+
+        `closing`: the environment is to be told of this end. Until `release` says that it was,
+        `claim_closing` finds the session.
+        """
         ...
 
-    async def record_verdict(self, lease: Lease, verdict: Verdict) -> Verdict:
-        """Record a verdict and mark the session verified; return the one that was first."""
+    async def record_verdict(
+        self,
+        lease: Lease,
+        verdict: Verdict,
+        *,
+        trajectory: bytes | None = None,
+        closing: bool = False,
+    ) -> Verdict:
+        """Record a verdict and mark the session verified; return the one that was first.
+
+        `trajectory` is kept beside it; `closing` is as in `transition`.
+        """
+        ...
+
+    async def trajectory(self, session_id: str) -> bytes | None:
+        """Return the trajectory that was kept with the verdict."""
         ...
 
     async def claim_expired(
-        self, now: float, *, unused: float, idle: float, total: float, environment: str
-    ) -> list[SessionRow]:
-        """Mark as expired, and return, the living sessions nobody holds that are past their time.
+        self,
+        now: float,
+        *,
+        unused: float,
+        idle: float,
+        total: float,
+        environment: str,
+        closing: bool = False,
+    ) -> list[SessionSummary]:
+        """End, and return, the living sessions nobody holds that are past their time or lost.
 
-        `unused`, `idle` and `total` are seconds since the creation, the last use, the creation.
-        One process gets each session, under a new epoch: a holder that stalled is fenced out.
+        `unused`, `idle` and `total` are seconds since the creation, the last use, the creation:
+        past them a session is `expired`. A pinned one that nobody holds is `lost`. One process
+        gets each session, under a new epoch: a holder that stalled is fenced out. `closing` is
+        as in `transition`.
+        """
+        ...
+
+    async def claim_closing(
+        self, now: float, seconds: float, *, environment: str, limit: int = 100
+    ) -> list[Lease]:
+        """Take the leases of ended sessions whose environment has yet to be told, oldest first.
+
+        Somebody marked them as `closing` and holds them no longer: it was told to leave that to
+        the sweeper, or it crashed.
         """
         ...
 
@@ -174,10 +273,19 @@ class SessionStore(Protocol):
         *,
         environment: str | None = None,
         status: Status | None = None,
+        since: float | None = None,
+        until: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page:
-        """Return sessions, newest first."""
+        """Return sessions, newest first; those created from `since` on and before `until`.
+
+        Raises: ValueError: a cursor that no list has answered.
+        """
+        ...
+
+    async def forget(self, session_id: str) -> bool:
+        """Forget a session that has ended, at once; say whether there was one."""
         ...
 
     async def counts(self) -> Mapping[tuple[str, Status], int]:
@@ -191,3 +299,13 @@ class SessionStore(Protocol):
     async def aclose(self) -> None:
         """Close the store."""
         ...
+
+
+def read_cursor(cursor: str) -> int:
+    """Return the number that a list's cursor is.
+
+    Raises: ValueError: no list has answered it.
+    """
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise ValueError(f"{cursor!r} is no cursor of a list")
+    return int(cursor)

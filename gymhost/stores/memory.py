@@ -13,8 +13,10 @@ from gymhost.stores.base import (
     NewSession,
     Page,
     SessionRow,
+    SessionSummary,
     Status,
     Verdict,
+    read_cursor,
 )
 
 __all__ = ["MemoryStore"]
@@ -27,6 +29,7 @@ class _Entry:
     tokens: list[bytes] = field(default_factory=list[bytes])
     calls: list[bytes] = field(default_factory=list[bytes])
     lease_until: float = 0.0
+    trajectory: bytes | None = None
 
 
 class MemoryStore:
@@ -45,9 +48,16 @@ class MemoryStore:
         # by environment: each is maintained by itself, and there may be a thousand
         self._living_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
         self._ended_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
+        self._closing_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
         self._counts: Counter[tuple[str, Status]] = Counter()
         self._keep_ended = keep_ended
         self._serial = 0
+
+    async def open(self) -> None:
+        """Do nothing: memory is there."""
+
+    async def check(self) -> None:
+        """Do nothing: memory can be written."""
 
     async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
         if new.key is not None:
@@ -67,9 +77,10 @@ class MemoryStore:
             key=new.key,
             body_hash=new.body_hash,
             epoch=0,
+            pinned=new.pinned,
         )
         self._serial += 1
-        entry = _Entry(row, self._serial, [new.token_hash])
+        entry = _Entry(row, self._serial, [new.token_hash], lease_until=new.leased_until)
         self._entries[new.session_id] = self._living_in[row.environment][new.session_id] = entry
         self._tokens[new.token_hash] = new.session_id
         self._counts[row.environment, row.status] += 1
@@ -113,10 +124,16 @@ class MemoryStore:
         entry.lease_until = now + seconds
         return replace(lease, expires_at=entry.lease_until)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, *, closed: bool = False) -> bool:
         entry = self._entries.get(lease.session_id)
-        if entry is not None and entry.row.epoch == lease.epoch:
-            entry.lease_until = 0.0
+        if entry is None or entry.row.epoch != lease.epoch:
+            return False
+        entry.lease_until = 0.0
+        if closed and entry.row.closing:
+            entry.row = replace(entry.row, closing=False)
+            del self._closing_in[entry.row.environment][lease.session_id]
+            self._keep(entry)
+        return True
 
     async def commit(
         self,
@@ -141,63 +158,115 @@ class MemoryStore:
             entry.calls.append(call)
 
     async def transition(
-        self, lease: Lease, allowed: Collection[Status], status: Status, now: float
+        self,
+        lease: Lease,
+        allowed: Collection[Status],
+        status: Status,
+        now: float,
+        *,
+        closing: bool = False,
     ) -> bool:
         entry = self._held(lease)
         if entry.row.status not in allowed:
             return False
-        self._set_status(entry, status, now)
+        self._set_status(entry, status, now, closing=closing)
         return True
 
-    async def record_verdict(self, lease: Lease, verdict: Verdict) -> Verdict:
+    async def record_verdict(
+        self,
+        lease: Lease,
+        verdict: Verdict,
+        *,
+        trajectory: bytes | None = None,
+        closing: bool = False,
+    ) -> Verdict:
         entry = self._held(lease)
         if entry.row.verdict is not None:
             return entry.row.verdict
         entry.row = replace(entry.row, verdict=verdict)
-        self._set_status(entry, "verified", verdict.recorded_at)
+        entry.trajectory = trajectory
+        self._set_status(entry, "verified", verdict.recorded_at, closing=closing)
         return verdict
 
+    async def trajectory(self, session_id: str) -> bytes | None:
+        entry = self._entries.get(session_id)
+        return None if entry is None else entry.trajectory
+
     async def claim_expired(
-        self, now: float, *, unused: float, idle: float, total: float, environment: str
-    ) -> list[SessionRow]:
-        claimed = []
+        self,
+        now: float,
+        *,
+        unused: float,
+        idle: float,
+        total: float,
+        environment: str,
+        closing: bool = False,
+    ) -> list[SessionSummary]:
+        claimed: list[SessionSummary] = []
         for entry in list(self._living_in[environment].values()):
             row = entry.row
             since = row.created_at + unused if row.used_at is None else row.used_at + idle
-            if entry.lease_until <= now and min(since, row.created_at + total) <= now:
+            over = min(since, row.created_at + total) <= now
+            if entry.lease_until <= now and (over or row.pinned):
                 entry.row = replace(row, epoch=row.epoch + 1)
-                self._set_status(entry, "expired", now)
-                claimed.append(entry.row)
+                status: Status = "lost" if row.pinned else "expired"
+                self._set_status(entry, status, now, closing=closing)
+                claimed.append(entry.row.summary())
         return claimed
+
+    async def claim_closing(
+        self, now: float, seconds: float, *, environment: str, limit: int = 100
+    ) -> list[Lease]:
+        leases: list[Lease] = []
+        for session_id, entry in self._closing_in[environment].items():
+            if len(leases) == limit:
+                break
+            if entry.lease_until <= now:
+                lease = await self.acquire(session_id, now, seconds)
+                assert lease is not None
+                leases.append(lease)
+        return leases
 
     async def list(
         self,
         *,
         environment: str | None = None,
         status: Status | None = None,
+        since: float | None = None,
+        until: float | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page:
-        before = float("inf") if cursor is None else int(cursor)
+        before = float("inf") if cursor is None else read_cursor(cursor)
         found = [
             entry
             for entry in reversed(self._entries.values())
             if entry.serial < before
             and environment in (None, entry.row.environment)
             and status in (None, entry.row.status)
+            and (since is None or entry.row.created_at >= since)
+            and (until is None or entry.row.created_at < until)
         ]
-        rows = tuple(entry.row for entry in found[:limit])
+        rows = tuple(entry.row.summary() for entry in found[:limit])
         more = len(found) > limit
         return Page(rows, str(found[limit - 1].serial) if more else None)
+
+    async def forget(self, session_id: str) -> bool:
+        entry = self._entries.get(session_id)
+        if entry is None or entry.row.status not in ENDED:
+            return False
+        self._forget(session_id)
+        return True
 
     async def counts(self) -> Mapping[tuple[str, Status], int]:
         return {key: number for key, number in self._counts.items() if number}
 
     async def prune(self, ended_before: float, *, environment: str | None = None) -> int:
-        ended = self._ended if environment is None else self._ended_in[environment]
+        names = list(self._ended_in) if environment is None else [environment]
         old = [
             session_id
-            for session_id, entry in ended.items()
+            for name in names
+            for session_id, entry in self._ended_in[name].items()
             if entry.row.ended_at is not None and entry.row.ended_at < ended_before
         ]
         for session_id in old:
@@ -213,29 +282,40 @@ class MemoryStore:
             raise LeaseLost(f"session {lease.session_id!r} was taken over")
         return entry
 
-    def _set_status(self, entry: _Entry, status: Status, now: float) -> None:
+    def _set_status(self, entry: _Entry, status: Status, now: float, *, closing: bool) -> None:
         row = entry.row
         ended = status in ENDED
+        closing = ended and (closing or row.closing)
         self._counts[row.environment, row.status] -= 1
         self._counts[row.environment, status] += 1
-        entry.row = replace(row, status=status, ended_at=now if ended else None)
+        entry.row = replace(row, status=status, ended_at=now if ended else None, closing=closing)
+        self._ended.pop(row.session_id, None)
+        for entries in (self._living_in, self._ended_in, self._closing_in):
+            entries[row.environment].pop(row.session_id, None)
         if not ended:
-            self._ended.pop(row.session_id, None)
-            self._ended_in[row.environment].pop(row.session_id, None)
             self._living_in[row.environment][row.session_id] = entry
             return
         key = (row.environment, row.key or "")
         if self._keys.get(key) == row.session_id:  # not another session's, begun since
             del self._keys[key]
-        self._living_in[row.environment].pop(row.session_id, None)
-        self._ended[row.session_id] = self._ended_in[row.environment][row.session_id] = entry
+        self._ended_in[row.environment][row.session_id] = entry
+        if closing:
+            self._closing_in[row.environment][row.session_id] = entry
+        else:
+            self._keep(entry)
+
+    def _keep(self, entry: _Entry) -> None:
+        """Count an ended session among those that are kept: the oldest may go."""
+        self._ended[entry.row.session_id] = entry
         while len(self._ended) > self._keep_ended:
             self._forget(next(iter(self._ended)))
 
     def _forget(self, session_id: str) -> None:
         entry = self._entries.pop(session_id)
         row = entry.row
-        del self._ended[session_id], self._ended_in[row.environment][session_id]
+        self._ended.pop(session_id, None)
+        for entries in (self._ended_in, self._closing_in):
+            entries[row.environment].pop(session_id, None)
         self._counts[row.environment, row.status] -= 1
         for token_hash in entry.tokens:
             self._tokens.pop(token_hash, None)

@@ -50,7 +50,9 @@ WRITES: dict[str, Callable[[SessionStore, Lease], Awaitable[Any]]] = {
     "commit": lambda store, lease: store.commit(
         lease, call=b"call", state=b'{"n":1}', counted="timeout", used_at=T0 + 31
     ),
-    "transition": lambda store, lease: store.transition(lease, LIVING, "closed", T0 + 31),
-    "record_verdict": lambda store, lease: store.record_verdict(lease, verdict()),
+    "transition": lambda store, lease: store.transition(
+        lease, LIVING, "closed", T0 + 31, closing=True
+    ),
+    "record_verdict": lambda store, lease: store.record_verdict(lease, verdict(), trajectory=b"[]"),
 }
 """Every verb that writes under a lease, with something to write."""

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 import anyio
 import pytest
 
 from gymhost.errors import LeaseLost
-from gymhost.stores import SessionStore, Status
+from gymhost.stores import Lease, SessionStore, Status
 from gymhost.stores.base import ENDED
 from tests.stores.sessions import LIVING, T0, WRITES, leased, new, row_of, verdict
 
 
-async def claim(store: SessionStore, now: float, environment: str = "env") -> list[str]:
+async def claim(
+    store: SessionStore,
+    now: float,
+    environment: str = "env",
+    *,
+    status: Status = "expired",
+    closing: bool = False,
+) -> list[str]:
     """Claim what is expired after 10 s unused, 100 s idle or 1,000 s in all; return the ids."""
     rows = await store.claim_expired(
-        now, unused=10.0, idle=100.0, total=1_000.0, environment=environment
+        now, unused=10.0, idle=100.0, total=1_000.0, environment=environment, closing=closing
     )
-    assert all(row.status == "expired" and row.ended_at == now for row in rows)
+    assert all(row.status == status and row.ended_at == now for row in rows)
+    for row in rows:
+        assert row == (await row_of(store, row.session_id)).summary()
     return sorted(row.session_id for row in rows)
 
 
@@ -143,6 +153,109 @@ async def test_two_who_claim_at_once_get_each_session_once(store: SessionStore) 
     assert sorted(claimed) == [f"s-{number}" for number in range(10)]
 
 
+# -- pinned sessions -------------------------------------------------------------------------------
+
+
+async def test_a_pinned_session_is_its_makers_from_the_start(store: SessionStore) -> None:
+    await store.create(new(pinned=True, leased_until=T0 + 30))
+    assert (await row_of(store)).pinned
+    assert await store.acquire("s-1", T0 + 29, 30.0) is None
+    lease = await store.renew(Lease("s-1", 0, T0 + 30), T0 + 20, 30.0)
+    await store.commit(lease, call=b"one")
+    assert await claim(store, T0 + 49, status="lost") == []
+    assert await store.calls("s-1") == [b"one"]
+
+
+async def test_a_pinned_session_that_nobody_holds_is_lost(store: SessionStore) -> None:
+    await store.create(new("s-1", pinned=True, leased_until=T0 + 5))
+    await store.create(new("s-2"))
+    assert await claim(store, T0 + 5, status="lost") == ["s-1"]
+    assert (await row_of(store)).status == "lost"
+    with pytest.raises(LeaseLost):
+        await store.commit(Lease("s-1", 0, T0 + 5), call=b"late")
+    assert (await row_of(store, "s-2")).status == "open"
+
+
+# -- what the environment has yet to be told -------------------------------------------------------
+
+ENDS: dict[str, Callable[[SessionStore, Lease], Awaitable[Any]]] = {
+    "transition": lambda store, lease: store.transition(
+        lease, LIVING, "closed", T0 + 1, closing=True
+    ),
+    "record_verdict": lambda store, lease: store.record_verdict(lease, verdict(), closing=True),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_an_end_that_nobody_was_told_of_is_found_when_its_holder_is_gone(
+    store: SessionStore, end: str
+) -> None:
+    lease = await leased(store)
+    await ENDS[end](store, lease)
+    assert (await row_of(store)).closing
+    assert await store.claim_closing(T0 + 29, 30.0, environment="env") == []  # held
+    assert await store.claim_closing(T0 + 30, 30.0, environment="other") == []
+    (claimed,) = await store.claim_closing(T0 + 30, 30.0, environment="env")
+    assert claimed.epoch > lease.epoch
+    assert await store.claim_closing(T0 + 59, 30.0, environment="env") == []
+    assert not await store.release(lease, closed=True)  # overtaken: it says nothing
+    assert (await row_of(store)).closing
+    assert await store.release(claimed, closed=True)
+    assert not (await row_of(store)).closing
+    assert await store.claim_closing(T0 + 90, 30.0, environment="env") == []
+
+
+async def test_a_lease_given_back_untold_leaves_the_end_to_the_next(store: SessionStore) -> None:
+    lease = await leased(store)
+    await store.transition(lease, LIVING, "closed", T0 + 1, closing=True)
+    assert await store.release(lease)
+    assert len(await store.claim_closing(T0 + 2, 30.0, environment="env")) == 1
+
+
+async def test_an_end_that_needs_no_telling_is_not_found(store: SessionStore) -> None:
+    lease = await leased(store)
+    await store.transition(lease, LIVING, "closed", T0 + 1)
+    await store.release(lease)
+    assert await store.claim_closing(T0 + 2, 30.0, environment="env") == []
+
+
+async def test_what_expired_is_yet_to_be_told_a_few_at_a_time(store: SessionStore) -> None:
+    for number in range(3):
+        await store.create(new(f"s-{number}"))
+    assert len(await claim(store, T0 + 10, closing=True)) == 3
+    first = await store.claim_closing(T0 + 10, 30.0, environment="env", limit=2)
+    rest = await store.claim_closing(T0 + 10, 30.0, environment="env", limit=2)
+    ids = [lease.session_id for lease in (*first, *rest)]
+    assert (len(first), sorted(ids)) == (2, ["s-0", "s-1", "s-2"])
+
+
+async def test_an_expired_session_that_is_scored_is_told_of_once(store: SessionStore) -> None:
+    await store.create(new())
+    await claim(store, T0 + 10, closing=True)
+    lease = await store.acquire("s-1", T0 + 10, 30.0)
+    assert lease is not None
+    await store.record_verdict(lease, verdict())
+    assert (await row_of(store)).closing
+    await store.release(lease)
+    (claimed,) = await store.claim_closing(T0 + 11, 30.0, environment="env")
+    await store.release(claimed, closed=True)
+    assert await store.claim_closing(T0 + 50, 30.0, environment="env") == []
+
+
+# -- trajectories ----------------------------------------------------------------------------------
+
+
+async def test_a_trajectory_is_kept_with_the_first_verdict(store: SessionStore) -> None:
+    one, two = await leased(store, "s-1"), await leased(store, "s-2")
+    await store.record_verdict(one, verdict(), trajectory=b"first")
+    await store.record_verdict(one, verdict(b"other"), trajectory=b"second")
+    await store.record_verdict(two, verdict())
+    kept = [await store.trajectory(f"s-{number}") for number in (1, 2, 3)]
+    assert kept == [b"first", None, None]
+    await store.forget("s-1")
+    assert await store.trajectory("s-1") is None
+
+
 # -- list, count, prune ----------------------------------------------------------------------------
 
 
@@ -180,6 +293,33 @@ async def test_a_list_may_be_of_one_environment_or_status(store: SessionStore) -
     assert first == ["s-4"]
     assert cursor is not None
     assert await ids(store, environment="env", status="open", cursor=cursor) == (["s-0"], None)
+
+
+async def test_a_list_may_be_of_a_time(store: SessionStore) -> None:
+    for number in range(4):
+        await store.create(new(f"s-{number}", created_at=T0 + number))
+    assert await ids(store, since=T0 + 2) == (["s-3", "s-2"], None)
+    assert await ids(store, until=T0 + 2) == (["s-1", "s-0"], None)
+    assert await ids(store, since=T0 + 1, until=T0 + 3) == (["s-2", "s-1"], None)
+    assert await ids(store, since=T0 + 1, until=T0 + 1) == ([], None)
+    first, cursor = await ids(store, until=T0 + 3, limit=2)
+    assert first == ["s-2", "s-1"]
+    assert await ids(store, until=T0 + 3, cursor=cursor) == (["s-0"], None)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "9" * 30, "\u0661", "1; drop table call"])
+async def test_a_cursor_of_no_list_is_refused(store: SessionStore, cursor: str) -> None:
+    with pytest.raises(ValueError, match="no cursor"):
+        await store.list(cursor=cursor)
+
+
+async def test_a_list_tells_of_each_session_what_its_row_does(store: SessionStore) -> None:
+    lease = await leased(store)
+    await store.commit(lease, counted="timeout", used_at=T0 + 1)
+    await store.record_verdict(lease, verdict(failure_kind="environment_error"))
+    (listed,) = (await store.list()).rows
+    assert listed == (await row_of(store)).summary()
+    assert (listed.verdict, listed.used_at) == (verdict(failure_kind="environment_error"), T0 + 1)
 
 
 async def test_sessions_are_counted_by_environment_and_status(store: SessionStore) -> None:
@@ -237,3 +377,35 @@ async def test_sessions_that_end_out_of_order_are_forgotten_by_their_time(
         await store.transition(lease, LIVING, "closed", ended_at)
     assert await store.prune(T0 + 5) == 1
     assert await ids(store) == (["s-1"], None)
+
+
+# -- forget ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", get_args(Status))
+async def test_a_session_that_has_ended_is_forgotten_and_a_living_one_is_not(
+    store: SessionStore, status: Status
+) -> None:
+    await store.create(new("s-2"))
+    lease = await leased(store, key="key")
+    await store.commit(lease, call=b"call")
+    await store.transition(lease, LIVING, status, T0, closing=True)
+    ended = status in ENDED
+    assert await store.forget("s-1") == ended
+    assert (await store.get("s-1") is None) == ended
+    assert (await store.find(b"token of s-1") is None) == ended
+    assert (await store.calls("s-1") == []) == ended
+    assert await store.get("s-2") is not None
+    if ended:
+        assert await store.claim_closing(T0 + 60, 30.0, environment="env") == []
+        assert dict(await store.counts()) == {("env", "open"): 1}
+        assert not await store.release(lease, closed=True)
+    assert not await store.forget("s-3")
+
+
+async def test_a_store_that_works_says_so(store: SessionStore) -> None:
+    await store.create(new())
+    before = await row_of(store)
+    await store.check()
+    assert await row_of(store) == before
+    assert dict(await store.counts()) == {("env", "open"): 1}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from gymhost.errors import LeaseLost, StoreError
-from gymhost.stores import Lease, MemoryStore, SessionRow, Status, Verdict
+from gymhost.stores import Lease, MemoryStore, SessionRow, SessionSummary, Status, Verdict
 from gymhost.stores.base import ENDED
 from tests.stores.sessions import LIVING, T0, new
 
@@ -39,11 +39,14 @@ class Model:
     def __init__(self, row: SessionRow) -> None:
         self.row = row
         self.calls: list[bytes] = []
+        self.trajectory: bytes | None = None
         self.lease_until = 0.0
 
-    def set_status(self, status: Status, now: float) -> None:
-        ended_at = now if status in ENDED else None
-        self.row = replace(self.row, status=status, ended_at=ended_at)
+    def set_status(self, status: Status, now: float, closing: bool) -> None:
+        ended = status in ENDED
+        closing = ended and (closing or self.row.closing)
+        ended_at = now if ended else None
+        self.row = replace(self.row, status=status, ended_at=ended_at, closing=closing)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -68,8 +71,8 @@ class StoreMachine(RuleBasedStateMachine):
         model = self.models.get(lease.session_id)
         return model if model is not None and model.row.epoch == lease.epoch else None
 
-    def set_status(self, model: Model, status: Status) -> None:
-        model.set_status(status, self.now)
+    def set_status(self, model: Model, status: Status, closing: bool = False) -> None:
+        model.set_status(status, self.now, closing)
         key = (model.row.environment, model.row.key or "")
         if status in ENDED and self.keys.get(key) == model.row.session_id:
             del self.keys[key]
@@ -78,10 +81,22 @@ class StoreMachine(RuleBasedStateMachine):
     def time_goes_by(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(target=sessions, environment=st.sampled_from(ENVIRONMENTS), key=KEYS)
-    def create(self, environment: str, key: str | None) -> str:
+    @rule(
+        target=sessions,
+        environment=st.sampled_from(ENVIRONMENTS),
+        key=KEYS,
+        pinned=st.booleans(),
+    )
+    def create(self, environment: str, key: str | None, pinned: bool) -> str:
         self.made += 1
-        made = new(f"s-{self.made}", environment=environment, key=key, created_at=self.now)
+        made = new(
+            f"s-{self.made}",
+            environment=environment,
+            key=key,
+            created_at=self.now,
+            pinned=pinned,
+            leased_until=self.now + LEASED if pinned else 0.0,
+        )
         row, created = run(self.store.create(made))
         known = self.living_key(environment, key)
         if known is not None:
@@ -89,7 +104,8 @@ class StoreMachine(RuleBasedStateMachine):
             return known
         assert created
         assert (row.session_id, row.status, row.epoch) == (made.session_id, "open", 0)
-        self.models[row.session_id] = Model(row)
+        self.models[row.session_id] = model = Model(row)
+        model.lease_until = made.leased_until
         self.tokens[made.token_hash] = row.session_id
         if key is not None:
             self.keys[environment, key] = row.session_id
@@ -130,12 +146,13 @@ class StoreMachine(RuleBasedStateMachine):
         assert renewed == replace(lease, expires_at=self.now + LEASED)
         model.lease_until = renewed.expires_at
 
-    @rule(lease=leases)
-    def release(self, lease: Lease) -> None:
-        run(self.store.release(lease))
+    @rule(lease=leases, closed=st.booleans())
+    def release(self, lease: Lease, closed: bool) -> None:
         model = self.held(lease)
+        assert run(self.store.release(lease, closed=closed)) == (model is not None)
         if model is not None:
             model.lease_until = 0.0
+            model.row = replace(model.row, closing=model.row.closing and not closed)
 
     @rule(
         lease=leases,
@@ -166,20 +183,23 @@ class StoreMachine(RuleBasedStateMachine):
         )
         model.calls += [] if call is None else [call]
 
-    @rule(lease=leases, allowed=ALLOWED, status=STATUSES)
-    def transition(self, lease: Lease, allowed: Collection[Status], status: Status) -> None:
+    @rule(lease=leases, allowed=ALLOWED, status=STATUSES, closing=st.booleans())
+    def transition(
+        self, lease: Lease, allowed: Collection[Status], status: Status, closing: bool
+    ) -> None:
         model = self.held(lease)
+        verb = self.store.transition(lease, allowed, status, self.now, closing=closing)
         if model is None:
             with pytest.raises(LeaseLost):
-                run(self.store.transition(lease, allowed, status, self.now))
+                run(verb)
             return
         changes = model.row.status in allowed
-        assert run(self.store.transition(lease, allowed, status, self.now)) == changes
+        assert run(verb) == changes
         if changes:
-            self.set_status(model, status)
+            self.set_status(model, status, closing)
 
-    @rule(lease=leases, body=st.binary(max_size=2))
-    def record_verdict(self, lease: Lease, body: bytes) -> None:
+    @rule(lease=leases, body=st.binary(max_size=2), closing=st.booleans())
+    def record_verdict(self, lease: Lease, body: bytes, closing: bool) -> None:
         verdict = Verdict(body, b"{}", None, self.now)
         model = self.held(lease)
         if model is None:
@@ -187,16 +207,55 @@ class StoreMachine(RuleBasedStateMachine):
                 run(self.store.record_verdict(lease, verdict))
             return
         first = model.row.verdict or verdict
-        assert run(self.store.record_verdict(lease, verdict)) == first
+        verb = self.store.record_verdict(lease, verdict, trajectory=body, closing=closing)
+        assert run(verb) == first
         if model.row.verdict is None:
             model.row = replace(model.row, verdict=verdict)
-            self.set_status(model, "verified")
+            model.trajectory = body
+            self.set_status(model, "verified", closing)
 
-    @rule(environment=st.sampled_from(ENVIRONMENTS))
-    def claim_expired(self, environment: str) -> None:
+    @rule(session_id=sessions)
+    def forget(self, session_id: str) -> None:
+        model = self.models.get(session_id)
+        ended = model is not None and model.row.status in ENDED
+        assert run(self.store.forget(session_id)) == ended
+        if ended:
+            self.remove({session_id})
+
+    def remove(self, gone: set[str]) -> None:
+        self.models = {key: each for key, each in self.models.items() if key not in gone}
+        self.tokens = {key: each for key, each in self.tokens.items() if each not in gone}
+
+    @rule(target=leases, environment=st.sampled_from(ENVIRONMENTS), limit=st.integers(1, 3))
+    def claim_closing(self, environment: str, limit: int) -> Any:
+        due = {
+            session_id
+            for session_id, model in self.models.items()
+            if model.row.environment == environment
+            and model.row.closing
+            and model.lease_until <= self.now
+        }
+        verb = self.store.claim_closing(self.now, LEASED, environment=environment, limit=limit)
+        claimed = run(verb)
+        assert len(claimed) == min(limit, len(due))
+        assert {lease.session_id for lease in claimed} <= due
+        for lease in claimed:
+            model = self.models[lease.session_id]
+            assert lease.epoch > model.row.epoch
+            model.row = replace(model.row, epoch=lease.epoch)
+            model.lease_until = lease.expires_at
+        return multiple(*claimed)
+
+    @rule(environment=st.sampled_from(ENVIRONMENTS), closing=st.booleans())
+    def claim_expired(self, environment: str, closing: bool) -> None:
         claimed = run(
             self.store.claim_expired(
-                self.now, unused=UNUSED, idle=IDLE, total=TOTAL, environment=environment
+                self.now,
+                unused=UNUSED,
+                idle=IDLE,
+                total=TOTAL,
+                environment=environment,
+                closing=closing,
             )
         )
         for model in self.models.values():
@@ -205,12 +264,15 @@ class StoreMachine(RuleBasedStateMachine):
             over = min(ends, row.created_at + TOTAL) <= self.now
             mine = row.environment == environment and row.status not in ENDED
             got = next((each for each in claimed if each.session_id == row.session_id), None)
-            assert (got is not None) == (mine and over and model.lease_until <= self.now)
+            due = mine and (over or row.pinned) and model.lease_until <= self.now
+            assert (got is not None) == due
             if got is not None:
-                assert got.epoch > row.epoch
-                model.row = replace(row, epoch=got.epoch)
-                self.set_status(model, "expired")
-                assert got == model.row
+                stored = run(self.store.get(row.session_id))
+                assert stored is not None
+                assert stored.epoch > row.epoch
+                model.row = replace(row, epoch=stored.epoch)
+                self.set_status(model, "lost" if row.pinned else "expired", closing)
+                assert got == model.row.summary()
 
     @rule(ago=st.floats(0, 20), environment=st.none() | st.sampled_from(ENVIRONMENTS))
     def prune(self, ago: float, environment: str | None) -> None:
@@ -223,17 +285,17 @@ class StoreMachine(RuleBasedStateMachine):
             and model.row.ended_at < before
         }
         assert run(self.store.prune(before, environment=environment)) == len(old)
-        self.models = {key: each for key, each in self.models.items() if key not in old}
-        self.tokens = {key: each for key, each in self.tokens.items() if each not in old}
+        self.remove(old)
 
     @invariant()
     def everything_is_as_it_should_be(self) -> None:
         rows = [model.row for model in self.models.values()]
-        assert list(run(self.store.list()).rows) == rows[::-1]
+        assert list(run(self.store.list()).rows) == [row.summary() for row in rows[::-1]]
         assert run(self.store.counts()) == Counter((row.environment, row.status) for row in rows)
         for session_id, model in self.models.items():
             assert run(self.store.get(session_id)) == model.row
             assert run(self.store.calls(session_id)) == model.calls
+            assert run(self.store.trajectory(session_id)) == model.trajectory
         for token_hash, session_id in self.tokens.items():
             assert run(self.store.find(token_hash)) == self.models[session_id].row
         for environment in ENVIRONMENTS:
@@ -243,7 +305,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 3))
     def pages_together_are_the_whole(self, limit: int) -> None:
-        rows: list[SessionRow] = []
+        rows: list[SessionSummary] = []
         cursor: str | None = None
         while True:
             page = run(self.store.list(cursor=cursor, limit=limit))
