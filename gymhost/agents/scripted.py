@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from gymhost.agents.base import AgentFailure, AgentRun, McpServers
 from gymhost.client import UNLIMITED, answer_item, call_items
+from gymhost.lean_http import lean_transport
 from gymhost.models import TOKEN_HEADER, JSONObject, Reference, ReferenceCall, Task
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Scripted"]
 
 CALL_SECONDS = 600  # a tool of ours has a limit of its own
+TIMEOUT = httpx2.Timeout(30, read=CALL_SECONDS)
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
 
@@ -39,10 +41,9 @@ class Scripted:
         Raises: ValueError: it can't be read, or is none.
         """
         self._steps = None if steps is None else _read(Path(steps))
-        self._http: httpx2.AsyncClient | None = None
+        self._connections = _Connections()
 
     async def __aenter__(self) -> Self:
-        self._http = await _client().__aenter__()
         return self
 
     async def __aexit__(
@@ -51,8 +52,7 @@ class Scripted:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._http is not None:
-            await self._http.__aexit__(kind, error, traceback)
+        await self._connections.aclose()
 
     async def run(self, task: Task, mcp: McpServers, run: AgentRun) -> None:
         """Play the steps, or the task's reference.
@@ -65,10 +65,7 @@ class Scripted:
             run.output += reference.trajectory
             return
         async with AsyncExitStack() as stack:
-            http = self._http
-            if http is None:  # not entered: for one attempt alone
-                http = await stack.enter_async_context(_client())
-            servers = _Servers(mcp, http, stack)
+            servers = _Servers(mcp, self._connections, stack)
             for number, call in enumerate(reference.calls):
                 text = await servers.call(call)
                 run.turns += 1
@@ -77,10 +74,31 @@ class Scripted:
         run.output.append(answer_item(reference.answer))
 
 
-def _client(headers: Mapping[str, str] = HEADERS) -> httpx2.AsyncClient:
-    # one for many attempts: a connection for each call costs more than the call
-    timeout = httpx2.Timeout(30, read=CALL_SECONDS)
-    return httpx2.AsyncClient(headers=dict(headers), timeout=timeout, limits=UNLIMITED)
+class _Connections:
+    """Clients for all attempts, one for each server: a connection a call costs more than the call.
+
+    They have no cookies, and a server that is gymhost needs no handshake.
+    """
+
+    def __init__(self) -> None:
+        self._clients: dict[str, httpx2.AsyncClient] = {}
+
+    def client(self, url: str) -> httpx2.AsyncClient:
+        """Return the client for a URL."""
+        if url not in self._clients:
+            self._clients[url] = httpx2.AsyncClient(
+                headers=HEADERS,
+                timeout=TIMEOUT,
+                limits=UNLIMITED,
+                transport=lean_transport(url),
+            )
+        return self._clients[url]
+
+    async def aclose(self) -> None:
+        """Close them."""
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
 
 
 def _read(path: Path) -> Reference:
@@ -122,10 +140,10 @@ class _Servers:
     """The servers of one attempt. Those of others are connected when they are used."""
 
     def __init__(
-        self, servers: McpServers, http: httpx2.AsyncClient, stack: AsyncExitStack
+        self, servers: McpServers, connections: _Connections, stack: AsyncExitStack
     ) -> None:
         self._mcp = servers
-        self._http = http
+        self._connections = connections
         self._stack = stack
         self._clients: dict[str, mcp.Client] = {}
         self._owners: dict[str, str] = {}
@@ -136,7 +154,7 @@ class _Servers:
         config = self._mcp[server]
         if _is_gymhosts(config):
             params = {"name": tool, "arguments": call.arguments}
-            result = await _post(self._http, server, config, "tools/call", params)
+            result = await _post(self._connections, server, config, "tools/call", params)
             return _text(result)
         with _said_of(server):
             client = await self._client(server, config)
@@ -166,7 +184,7 @@ class _Servers:
 
     async def _tools(self, server: str, config: JSONObject) -> list[str]:
         if _is_gymhosts(config):
-            result = await _post(self._http, server, config, "tools/list", {})
+            result = await _post(self._connections, server, config, "tools/list", {})
             return [str(tool["name"]) for tool in result.get("tools", ())]
         with _said_of(server):
             client = await self._client(server, config)
@@ -188,7 +206,8 @@ class _Servers:
             from mcp.client.streamable_http import streamable_http_client
 
             headers: Mapping[str, str] = config.get("headers") or {}
-            http = await self._stack.enter_async_context(_client(headers))
+            client = httpx2.AsyncClient(headers=dict(headers), timeout=TIMEOUT)
+            http = await self._stack.enter_async_context(client)
             return streamable_http_client(config["url"], http_client=http)
         from mcp.client.stdio import StdioServerParameters, stdio_client
 
@@ -224,7 +243,7 @@ def _is_gymhosts(config: JSONObject) -> bool:
 
 
 async def _post(
-    http: httpx2.AsyncClient, server: str, config: JSONObject, method: str, params: JSONObject
+    connections: _Connections, server: str, config: JSONObject, method: str, params: JSONObject
 ) -> JSONObject:
     """Send one request. The endpoint keeps no state, so nothing has to come before it.
 
@@ -232,7 +251,7 @@ async def _post(
     """
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     try:
-        response = await http.post(
+        response = await connections.client(config["url"]).post(
             config["url"], content=pydantic_core.to_json(message), headers=config["headers"]
         )
     except httpx2.HTTPError as exc:

@@ -97,13 +97,15 @@ def _checked(url: str) -> str:
 
 
 @asynccontextmanager
-async def connected(remote: Remote) -> AsyncGenerator[Client]:
+async def connected(
+    remote: Remote, transport: httpx2.AsyncBaseTransport | None = None
+) -> AsyncGenerator[Client]:
     """Yield a client. What goes wrong in the block is said in one line.
 
     Raises: RemoteError.
     """
     try:
-        async with Client(remote.url, remote.key) as client:
+        async with Client(remote.url, remote.key, transport=transport) as client:
             yield client
     except ApiError as exc:
         raise RemoteError(_refusal(exc, remote)) from exc

@@ -30,6 +30,7 @@ from gymhost.config.text import plain, secrets_in
 from gymhost.errors import GymhostError, PluginLoadError
 from gymhost.host import Host
 from gymhost.instances import instantiate
+from gymhost.lean_http import lean_transport
 from gymhost.models import JSONObject
 from gymhost.plugin_records import describe
 from gymhost.rollouts import progress
@@ -190,7 +191,7 @@ async def _main(
         if remote is None:
             assert host is not None
             remote = await stack.enter_async_context(embedded(host, backend=backend))
-        client = await stack.enter_async_context(connected(remote))
+        client = await stack.enter_async_context(connected(remote, lean_transport(remote.url)))
         versions = await _versions(client, wanted.name)
         agent = chosen.agent
         if isinstance(agent, AbstractAsyncContextManager):
