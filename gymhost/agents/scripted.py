@@ -60,18 +60,38 @@ class Scripted:
         Raises: AgentFailure: the task has none, or a server does not answer as MCP.
         """
         reference = self._steps or _reference(task)
-        run.stop_reason = "completed"
         if reference.trajectory is not None:
             run.output += reference.trajectory
+            run.stop_reason = "completed"
             return
-        async with AsyncExitStack() as stack:
-            servers = _Servers(mcp, self._connections, stack)
-            for number, call in enumerate(reference.calls):
-                text = await servers.call(call)
-                run.turns += 1
-                run.output += call_items(f"call_{number}", call.name, call.arguments, text)
+        failure: AgentFailure | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                servers = _Servers(mcp, self._connections, stack)
+                try:
+                    await _play(reference, servers, run)
+                except AgentFailure as exc:  # raised below, and not in a group
+                    failure = exc
+        except ExceptionGroup as exc:  # the MCP client's, of a server that ended badly
+            failure = failure or AgentFailure(f"an MCP server failed: {_leaf(exc)}", "mcp_error")
+        if failure is not None:
+            raise failure
+
+
+async def _play(reference: Reference, servers: _Servers, run: AgentRun) -> None:
+    for number, call in enumerate(reference.calls):
+        text = await servers.call(call)
         run.turns += 1
-        run.output.append(answer_item(reference.answer))
+        run.output += call_items(f"call_{number}", call.name, call.arguments, text)
+    run.turns += 1
+    run.output.append(answer_item(reference.answer))
+    run.stop_reason = "completed"
+
+
+def _leaf(error: Exception) -> str:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return _one_line(error) or type(error).__name__
 
 
 class _Connections:
@@ -233,8 +253,8 @@ def _said_of(server: str) -> Generator[None]:
     except AgentFailure:
         raise
     except Exception as exc:  # whatever the transport and the SDK raise
-        text = _one_line(exc) or type(exc).__name__
-        raise AgentFailure(f"the MCP server {server!r} failed: {text}", "mcp_error") from exc
+        told = f"the MCP server {server!r} failed: {_leaf(exc)}"
+        raise AgentFailure(told, "mcp_error") from exc
 
 
 def _is_gymhosts(config: JSONObject) -> bool:

@@ -195,9 +195,14 @@ class Attempts:
             raise Failure("agent_timeout", f"the agent did not end in {self._timeout:g} s")
 
     def _crash(self, error: Exception) -> Failure:
+        bare: BaseException = error
+        while isinstance(bare, BaseExceptionGroup) and len(bare.exceptions) == 1:
+            bare = bare.exceptions[0]
+        if isinstance(bare, AgentFailure):  # an agent's own task group has wrapped it
+            return Failure(bare.failure_class, str(bare), bare.terminal)
         logger.error("the agent %s failed", self._agent_name, exc_info=error)
-        text = " ".join(str(error).split())
-        return Failure("agent_error", f"{type(error).__name__}: {text}" if text else repr(error))
+        text = " ".join(str(bare).split())
+        return Failure("agent_error", f"{type(bare).__name__}: {text}" if text else repr(bare))
 
     def _row(self, trying: _Try) -> JSONObject:
         """Return the row as it will be, without the verdict.

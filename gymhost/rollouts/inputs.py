@@ -66,7 +66,7 @@ def rows_of_tasks(
         where = f"task {number} of {environment}"
         row = task.to_row()
         try:
-            finite_json(row)
+            finite_json(row).encode()
         except (TypeError, ValueError, RecursionError) as exc:
             raise InputError(f"{where} is not JSON: {exc}") from exc
         _check(where, row)
