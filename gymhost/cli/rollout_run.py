@@ -6,7 +6,12 @@ import dataclasses
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import join
@@ -38,7 +43,7 @@ from gymhost.rollouts.attempt import Attempts
 from gymhost.rollouts.inputs import InputError, materialized, rows_of_file, rows_of_tasks
 from gymhost.rollouts.mcp_config import McpConfigError, StaticServers, read_servers
 from gymhost.rollouts.patience import Patience
-from gymhost.rollouts.records import Records, open_records
+from gymhost.rollouts.records import RecordRefused, Records, open_records
 from gymhost.rollouts.runner import Plan, Runner, Tally
 from gymhost.server import Backend
 
@@ -91,16 +96,16 @@ def rollout(wanted: Wanted) -> None:
     remote = chosen_remote(wanted.url, wanted.config) if wanted.url else None
     lines = materialized(rows, wanted.attempts, wanted.agent)
     header = {"environment": wanted.name, "agent": wanted.agent, "attempts": wanted.attempts}
-    try:
-        with open_records(
+    with ExitStack() as stack:
+        opened = open_records(
             wanted.output, lines, attempts=wanted.attempts, header=header, resume=wanted.resume
-        ) as records:
-            backend = loaded.settings.backend
-            status = anyio.run(
-                _main, wanted, records, chosen, host, remote, backend, backend=backend
-            )
-    except InputError as exc:
-        raise ConfigError([str(exc)]) from exc
+        )
+        try:
+            records = stack.enter_context(opened)
+        except (InputError, RecordRefused) as exc:
+            raise ConfigError([str(exc)]) from exc
+        backend = loaded.settings.backend
+        status = anyio.run(_main, wanted, records, chosen, host, remote, backend, backend=backend)
     if status:
         raise typer.Exit(status)
 
@@ -235,11 +240,11 @@ async def _play(runner: Runner) -> None:
         failure: GymhostError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_obey, signals, runner)
-            try:
-                async with _progress(runner):
+            async with _progress(runner):
+                try:
                     await runner.run()
-            except GymhostError as exc:  # raised below, and not in a group
-                failure = exc
+                except GymhostError as exc:  # raised below, and not in a group
+                    failure = exc
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure

@@ -46,6 +46,7 @@ class AppendedFile:
         self._broken: RecordError | None = None
         self._limiter = anyio.CapacityLimiter(1)  # not a share of the threads that tools run in
         try:
+            self.created = not path.exists()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except (OSError, ValueError) as exc:
             raise _error(path, "opened", exc) from exc

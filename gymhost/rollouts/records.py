@@ -17,10 +17,15 @@ import pydantic_core
 from gymhost.models import JSONObject
 from gymhost.rollouts.appending import AppendedFile, RecordError
 from gymhost.rollouts.done import Done, Files, Key, Pending
+from gymhost.rollouts.inputs import InputError
 
-__all__ = ["Records", "open_records"]
+__all__ = ["RecordRefused", "Records", "open_records"]
 
 BLOCK = 1 << 16
+
+
+class RecordRefused(RecordError):
+    """What was asked for does not go with what is there: nothing is started."""
 
 
 @contextmanager
@@ -36,16 +41,20 @@ def open_records(
 
     `header` says what else must be the same in a run that goes on.
 
-    Raises: RecordError: there is a run already, or another one, or another process has it.
-    InputError, from `lines`.
+    Raises: RecordRefused: there is a run already, or another one, or another process has it;
+    RecordError; InputError, from `lines`.
     """
     with closing(AppendedFile(output)) as rollouts:
         try:
             fcntl.flock(rollouts.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            raise RecordError(f"another `gymhost rollout` writes {output}") from exc
+            raise RecordRefused(f"another `gymhost rollout` writes {output}") from exc
         with closing(Records(rollouts, attempts, header)) as records:
-            records.begin(lines, resume=resume)
+            try:
+                records.begin(lines, resume=resume)
+            except BaseException:
+                records.leave_nothing()
+                raise
             yield records
 
 
@@ -73,15 +82,21 @@ class Records:
         """Close the files."""
         self._stack.close()
 
+    def leave_nothing(self) -> None:
+        """Take away the files that are here only because they were opened."""
+        for part in (self._rollouts, self._failures, self._journal):
+            if part.created and not part.size:
+                part.path.unlink(missing_ok=True)
+
     def begin(self, lines: Iterable[tuple[int, bytes]], *, resume: bool) -> None:
         """Begin, or go on.
 
-        Raises: RecordError: there is a run already, or another one. What `lines` raises.
+        Raises: RecordRefused: there is a run already, or another one; RecordError; InputError.
         """
         parts = (self._rollouts, self._failures, self._journal)
         begun = [part.path for part in parts[:2] if part.size]
         if begun and not resume:
-            raise RecordError(
+            raise RecordRefused(
                 f"{begun[0]} is not empty: go on with its run with --resume, or name another "
                 "--output"
             )
@@ -127,13 +142,13 @@ class Records:
             offset += len(line)
             yield line
         if not self._offsets:
-            raise RecordError("there is nothing to do: the input has no task")
+            raise InputError("there is nothing to do: the input has no task")
 
     def _go_on(self, lines: Iterable[tuple[int, bytes]]) -> None:
         rows = self._journal.rows()
         header = next(rows, None)
         if header is None or "run_id" not in header:
-            raise RecordError(
+            raise RecordRefused(
                 f"{self.files.journal} does not begin as a run's does: without it nobody knows "
                 f"what {self.files.output} holds. Name another --output"
             )
@@ -161,7 +176,7 @@ class Records:
     def _refuse_another_run(self, header: JSONObject) -> None:
         for name, value in self._header.items():
             if header.get(name) != value:
-                raise RecordError(
+                raise RecordRefused(
                     f"{self.files.output} is of a run with {name} {header.get(name)!r}, not "
                     f"{value!r}: resume it as it was begun, or name another --output"
                 )
@@ -173,9 +188,9 @@ class Records:
                 for number, line in enumerate(self._noted(lines)):
                     there = file.readline()
                     if there != line:
-                        raise RecordError(self._difference(number // self.attempts, there, line))
+                        raise RecordRefused(self._difference(number // self.attempts, there, line))
                 if file.readline():
-                    raise RecordError(
+                    raise RecordRefused(
                         f"the input has {len(self._offsets)} tasks, fewer than the run that "
                         f"{path} is of: resume it with the same input, or name another --output"
                     )
