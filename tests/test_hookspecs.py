@@ -10,13 +10,17 @@ import anyio
 import pytest
 from gpu_queue import GpuQueue
 from many_worlds import ManyWorlds
+from parrot import Parrots
 from polite import Polite
 from slow_verify import SlowVerify
 from time_limit import TimeLimit
 
-from gymhost import Environment, Session, Trajectory
+from gymhost import Environment, Session, Task, Trajectory
+from gymhost.agents import AgentFailure, AgentRun
+from gymhost.agents.find import find_agent
 from gymhost.client import ApiError
 from gymhost.hookspecs import EXTENSION_HOOKS, LIFECYCLE_HOOKS, HookSpecs, hookimpl
+from gymhost.host import Host
 from gymhost.testing import client
 from scripts.include_examples import included
 
@@ -46,6 +50,7 @@ def test_the_docs_examples_are_the_tested_files() -> None:
     assert sorted(shown) == [
         "gpu_queue",
         "many_worlds",
+        "parrot",
         "pass_at_k",
         "polite",
         "slow_verify",
@@ -169,3 +174,12 @@ async def test_many_worlds_are_mounted_by_their_extension() -> None:
         assert set(served.host.mounts) == {"grid-3", "grid-5", "grid-8"}
         async with served.episode("grid-5") as episode:
             assert (await episode.verify("25 fields"))["reward"] == 1.0
+
+
+async def test_a_parrot_is_found_by_its_name_and_repeats_what_it_is_asked() -> None:
+    host = Host(extensions=[Parrots], discover=False)
+    parrot, run = find_agent("parrot", host.agents)(times=2), AgentRun()
+    await parrot.run(Task({"input": "Hello."}), {}, run)
+    assert Trajectory({"output": run.output}).final_text == "Hello. Hello."
+    with pytest.raises(AgentFailure, match="repeats one text"):
+        await parrot.run(Task({"input": []}), {}, run)

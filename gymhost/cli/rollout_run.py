@@ -135,7 +135,11 @@ def _agent(wanted: Wanted, loaded: Configuration, host: Host | None) -> _Chosen:
         raise ConfigError([f"{exc}{more}"]) from exc
     except (PluginLoadError, McpConfigError) as exc:
         raise ConfigError([f"the agent {wanted.agent!r}: {describe(exc)}"]) from exc
-    return _Chosen(agent, StaticServers(servers), list(secrets_in(settings.options)))
+    # a file has no `${NAME}`: what is secret in it has a name that says so
+    inline = settings.mcp_config if isinstance(settings.mcp_config, dict) else servers
+    secrets = [*secrets_in(settings.options), *secrets_in(inline)]
+    bare = [each.split()[-1] for each in secrets if " " in each]  # `Bearer KEY`
+    return _Chosen(agent, StaticServers(servers), [*secrets, *bare])
 
 
 def _rows(wanted: Wanted, loaded: Configuration, host: Host | None) -> Iterator[JSONObject]:

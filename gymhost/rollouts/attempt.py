@@ -100,7 +100,7 @@ class Attempts:
         self._timeout = timeout
         self._servers = servers or StaticServers({})
         self._versions = dict(versions or {})
-        self._secrets = [*secrets, *self._servers.secrets]
+        self._secrets = list(secrets)
         self._clock = clock or SystemClock()
         # a session that another runner has used is not to be gone on with: its key is not ours
         self._launch = uuid4().hex[:12]

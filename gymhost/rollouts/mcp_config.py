@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pydantic_core
 from gymhost.errors import GymhostError
 from gymhost.models import JSONObject, SeedAnswer, json_type
 
-__all__ = ["McpConfigError", "StaticServers", "read_servers", "secrets_of"]
+__all__ = ["McpConfigError", "StaticServers", "read_servers"]
 
 logger = logging.getLogger("gymhost.rollouts")
 
@@ -66,24 +66,12 @@ def _check(name: str, server: Any) -> None:
             raise McpConfigError(f"mcp_config.{name}.{key} must be {what} of texts")
 
 
-def secrets_of(servers: Mapping[str, JSONObject]) -> Iterator[str]:
-    """Yield what of the servers is in no file of a run: their headers and variables."""
-    for server in servers.values():
-        for key in ("headers", "env"):
-            yield from (server.get(key) or {}).values()
-
-
 class StaticServers:
     """An agent's own servers, which gymhost's entry joins for each rollout."""
 
     def __init__(self, servers: Mapping[str, JSONObject]) -> None:
         self._servers = dict(servers)
         self._warned = False
-
-    @property
-    def secrets(self) -> list[str]:
-        """What is in no file."""
-        return list(secrets_of(self._servers))
 
     def with_session(self, seeded: SeedAnswer) -> dict[str, JSONObject]:
         """Return the servers of one rollout. On the same name, gymhost's wins."""

@@ -36,6 +36,14 @@ extensions:
     secret_token: hunter22
     through: ['${KEY}']
 blocked: [broken, '${BLOCKED}']
+agents:
+  coder:
+    type: claude-code
+    options: {model: '${KEY}', api_key: hunter22, turns: 3}
+    mcp_config:
+      mine: {url: 'https://mine.example', headers: {X-Mine: hunter22}}
+      local: {command: server, env: {MODE: hunter22}}
+  plain: {mcp_config: mcp.json}
 """
 
 
@@ -90,6 +98,15 @@ def test_it_shows_what_is_in_force_and_where_from(
         ["environments.weather.limits.tool_seconds", "5.0", "gymhost.yaml:19"],
         ["environments.weather.on_failure", "report", "gymhost.yaml:20 (${ON_FAILURE})"],
         ["environments.token-world", "-", "gymhost.yaml:21"],
+        ["agents.coder.type", "claude-code", "gymhost.yaml:30"],
+        ["agents.coder.options.model", "***", "gymhost.yaml:31 (${KEY})"],
+        ["agents.coder.options.api_key", "***", "gymhost.yaml:31"],
+        ["agents.coder.options.turns", "3", "gymhost.yaml:31"],
+        ["agents.coder.mcp_config.mine.url", "https://mine.example", "gymhost.yaml:33"],
+        ["agents.coder.mcp_config.mine.headers.X-Mine", "***", "gymhost.yaml:33"],
+        ["agents.coder.mcp_config.local.command", "server", "gymhost.yaml:34"],
+        ["agents.coder.mcp_config.local.env.MODE", "***", "gymhost.yaml:34"],
+        ["agents.plain.mcp_config", "mcp.json", "gymhost.yaml:35"],
         ["only", "false", "default"],
         ["extensions.log.path", "rewards.jsonl", "gymhost.yaml:24"],
         ["extensions.log.secret_token", "***", "gymhost.yaml:25"],

@@ -238,3 +238,43 @@ def test_a_host_that_is_not_there_is_said_before_anything_starts(run: Run, folde
     ran = run("rollout", "weather", "-i", "t.jsonl", "--url", "http://127.0.0.1:9")
     assert ran.code == 1
     assert "no gymhost answers at http://127.0.0.1:9" in ran.err
+
+
+LEAKING = """
+from gymhost import hookimpl
+from gymhost.client import answer_item
+
+class Leaking:
+    def __init__(self, api_key, model):
+        self.known = f"{api_key} {model}"
+    async def run(self, task, mcp, run):
+        run.output.append(answer_item(f"{self.known} {mcp}"))
+
+class Agents:
+    @hookimpl
+    def register_agents(self, register):
+        register("leaking", Leaking)
+"""
+
+
+def test_secrets_of_the_configuration_are_in_no_file(
+    run: Run, site: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "leaking", LEAKING, {"leaking": "Agents"})
+    monkeypatch.setenv("OF_THE_SHELL", "hidden-shell")
+    (folder / "gymhost.yaml").write_text(
+        "agents:\n"
+        "  leaking:\n"
+        "    options: {api_key: hidden-option, model: plain-model}\n"
+        "    mcp_config:\n"
+        "      mine:\n"
+        "        url: http://127.0.0.1:9/\n"
+        "        headers: {Authorization: Bearer hidden-header, X-Mine: '${OF_THE_SHELL}'}\n"
+        "      other: {command: other, env: {A_TOKEN: hidden-token, MODE: plain-mode}}\n"
+    )
+    ran = run("rollout", "weather", "--agent", "leaking", "--limit", "1")
+    assert ran.code == 0, ran.err
+    written = "".join(path.read_text() for path in folder.glob("rollouts*"))
+    assert "hidden" not in written
+    assert "plain-model" in written  # and what is none is as it was
+    assert "plain-mode" in written

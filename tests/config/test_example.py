@@ -9,8 +9,10 @@ import pytest
 
 from gymhost.config import ConfigError, load_settings
 from gymhost.config.environment import EnvironmentConfig
-from gymhost.config.settings import TABLE, EnvironmentSettings, Settings
+from gymhost.config.settings import TABLE, AgentSettings, EnvironmentSettings, Settings
+from gymhost.config.text import plain
 from gymhost.limits import Limits
+from gymhost.rollouts.mcp_config import read_servers
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "gymhost.yaml"
@@ -18,7 +20,8 @@ DOCUMENT = (ROOT / "docs" / "config.md").read_text("utf-8")
 
 
 def test_the_example_is_what_it_says() -> None:
-    settings = load_settings(EXAMPLE, {}, {"TRAINER_KEY": "of-a-trainer"})
+    variables = {"TRAINER_KEY": "of-a-trainer", "ANTHROPIC_API_KEY": "of-a-model"}
+    settings = load_settings(EXAMPLE, {}, variables)
     assert (settings.host, settings.public_url) == ("0.0.0.0", "https://gym.example")
     assert [key.get_secret_value() for key in settings.keys] == ["of-a-trainer"]
     assert settings.environment_configs() == {
@@ -27,6 +30,10 @@ def test_the_example_is_what_it_says() -> None:
             "weather", {}, Limits(open_sessions=100, tool_seconds=5), "report"
         ),
     }
+    assert settings.environments["weather"].datasets == {"train": "data/train.jsonl"}
+    coder = settings.agents["coder"]
+    assert (coder.type, plain(coder.options)["api_key"]) == ("claude-code", "of-a-model")
+    assert read_servers(coder.mcp_config).keys() == {"time"}
     assert settings.extensions == {"reward_log": {"path": "rewards.jsonl"}}
     assert settings.blocked == ("broken-world",)
 
@@ -54,6 +61,10 @@ def test_every_setting_is_in_the_document_with_its_variable_flag_and_default() -
 
 def test_every_key_of_an_environment_is_in_the_document() -> None:
     assert [row[0] for row in rows("Environments")] == list(EnvironmentSettings.model_fields)
+
+
+def test_every_key_of_an_agent_is_in_the_document() -> None:
+    assert [row[0] for row in rows("Agents")] == list(AgentSettings.model_fields)
 
 
 def test_the_mistakes_in_the_document_are_said_so(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from tests.config.conftest import Load, Refusal
 WRONG = {
     "hots: x": "hots: unknown key: did you mean 'host'?",
     "PORT: 1": "PORT: unknown key: did you mean 'port'?",
-    "zzz: x": "zzz: unknown key. Known here: backend, blocked, environments, extensions, grace, "
-    "host, keys, log_format, mcp_allowed_hosts, only, port, public_url, store, strict",
+    "zzz: x": "zzz: unknown key. Known here: agents, backend, blocked, environments, extensions, "
+    "grace, host, keys, log_format, mcp_allowed_hosts, only, port, public_url, store, strict",
     "host: 8080": "host: must be text, not 8080: put it in quotes",
     "host: ''": "host: must not be empty",
     "host: on": "host: must be text, not on, which YAML reads as true: put it in quotes",
@@ -206,7 +206,9 @@ def test_no_secret_is_in_the_repr(load: Load) -> None:
 
 
 def test_the_table_has_a_variable_for_each_setting_of_the_server_and_a_flag_for_most() -> None:
-    in_the_file_alone = {"mcp_allowed_hosts", "environments", "only", "extensions", "blocked"}
+    in_the_file_alone = {
+        "agents", "blocked", "environments", "extensions", "mcp_allowed_hosts", "only",
+    }  # fmt: skip
     assert set(TABLE) == set(Settings.model_fields) - in_the_file_alone
     assert {name: row.variable for name, row in TABLE.items()} == {
         name: f"GYMHOST_{'API_KEY' if name == 'keys' else name.upper()}" for name in TABLE

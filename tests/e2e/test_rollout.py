@@ -74,6 +74,7 @@ def test_2000_rollouts_survive_kills_of_the_runner_and_of_the_host(hosts: Server
 async def verdicts(store: str) -> int:
     """How many sessions have a score."""
     opened = open_store(store)
+    await opened.open()
     try:
         counts = await opened.counts()
     finally:
