@@ -12,7 +12,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format types bench bench-compare clean
+.PHONY: help serve demo test lint format types bench bench-compare clean
 
 help: ## print this
 	@echo "gymhost: make TARGET"
@@ -22,6 +22,9 @@ help: ## print this
 # status is what make sees.
 serve: $(VENV)/.runs ## serve every installed environment; ARGS="--port 9000" goes to gymhost serve
 	@exec $(BIN)/gymhost serve $(ARGS)
+
+demo: $(VENV)/.runs ## let a scripted agent attempt the weather tasks; ARGS goes to gymhost rollout
+	@folder=$$(mktemp -d) && exec $(BIN)/gymhost rollout weather -o "$$folder/rollouts.jsonl" $(ARGS)
 
 test: $(VENV)/.runs ## run the tests; fail under 95 % coverage, or 85 % in any one file
 	@$(BIN)/coverage erase
