@@ -56,12 +56,14 @@ VERBS = frozenset(
         "create",
         "find",
         "find_key",
+        "forget",
         "get",
         "list",
         "prune",
         "record_verdict",
         "release",
         "renew",
+        "trajectory",
         "transition",
     }
 )

@@ -21,6 +21,7 @@ LAYERS = (
         "owner_task",
         "plugin_records",
         "threads",
+        "times",
     },
     {
         "discovery",
