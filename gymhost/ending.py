@@ -16,22 +16,30 @@ from gymhost.errors import RequestError, StoreError, is_crash
 from gymhost.limits import Limits
 from gymhost.models import CloseReason
 from gymhost.mount import Mount
-from gymhost.registry import Registry
+from gymhost.pins import Pin
+from gymhost.registry import LEASE_SECONDS, Registry
 from gymhost.session import Session
 from gymhost.slots import Slot
-from gymhost.stores import ENDED, SessionRow, SessionStore, Status
+from gymhost.stores import ENDED, Lease, SessionRow, SessionStore, SessionSummary, Status
 
 __all__ = ["LIVING", "Ending", "expires_at", "hook_failure", "hook_failures_answered", "is_stray"]
 
 logger = logging.getLogger("gymhost.sessions")
 
 LIVING: tuple[Status, ...] = ("open", "verifying", "verify_failed")
+REASONS: dict[Status, CloseReason] = {
+    "verified": "verified",
+    "closed": "closed",
+    "expired": "expired",
+    "lost": "lost",
+}
+"""What close is told where it was left to the sweeper, or to the next process."""
 CLOSING_AT_ONCE = 64
 # For the wrappers around close, which the hook's own limit does not bind.
 WRAPPERS_SECONDS = 2.0
 
 
-def expires_at(row: SessionRow, limits: Limits) -> float:
+def expires_at(row: SessionSummary, limits: Limits) -> float:
     """Return when a session expires if it is not used again, in seconds since the epoch."""
     if row.used_at is None:
         since = row.created_at + limits.unused_seconds
@@ -72,12 +80,18 @@ def hook_failures_answered(mount: Mount, what: str) -> Generator[None]:
 
 
 class Ending:
-    """Ends sessions. Each one's `close` hook runs once in a process's life."""
+    """Ends sessions. Each one's `close` hook runs once in a process's life.
+
+    An end is marked in the store as one that the environment has yet to be told of, so that a
+    process that crashes before it is told leaves that to the next one.
+    """
 
     def __init__(self, store: SessionStore, registry: Registry, clock: Clock) -> None:
         self._store = store
         self._registry = registry
         self._clock = clock
+        self._told: set[str] = set()
+        """Sessions whose environment was told, where the store may not know it."""
 
     async def close(self, mount: Mount, session_id: str) -> Status:
         """End a session unscored, after its running calls; one that has ended stays as it is.
@@ -98,19 +112,24 @@ class Ending:
                 # shielded: what is marked as ended is also counted and closed
                 with anyio.CancelScope(shield=True):
                     living = slot.row.status not in ENDED
-                    if living and await self.transition(slot, LIVING, status):
+                    if living and await self.transition(mount, slot, status):
                         await self.let_go(mount, slot, reason)
             finally:
                 slot.turns.give_back()
         finally:
             slot.users -= 1
 
-    async def transition(self, slot: Slot, allowed: Collection[Status], status: Status) -> bool:
+    async def transition(
+        self, mount: Mount, slot: Slot, status: Status, allowed: Collection[Status] = LIVING
+    ) -> bool:
         """Change a session's status, if it is one of the allowed ones; say whether it was.
 
         Whoever changes a living session's to one that has ended lets go of it, nobody else does.
         """
-        changed = await self._store.transition(slot.lease, allowed, status, self._clock.time())
+        closing = status in ENDED and not mount.keeps_nothing
+        changed = await self._store.transition(
+            slot.lease, allowed, status, self._clock.time(), closing=closing
+        )
         if changed:
             slot.row = replace(slot.row, status=status)
         else:  # it may have ended elsewhere
@@ -120,8 +139,18 @@ class Ending:
     async def let_go(self, mount: Mount, slot: Slot, reason: CloseReason) -> None:
         """Let the environment release a session that has just ended, and give up its lease."""
         _count_ended(mount, 1, reason)
-        await self._run_close(mount, slot.row, slot.calls, reason)
-        await self._registry.drop(slot)
+        await self._tell(mount, slot.row, slot.calls, reason)
+        await self.unwind(mount, slot.id, slot.pin)
+        if await self._registry.drop(slot, closed=True):
+            self._told.discard(slot.id)
+
+    async def unwind(self, mount: Mount, session_id: str, pin: Pin | None) -> None:
+        """Leave what a pinned session has entered."""
+        if pin is None:
+            return
+        with anyio.CancelScope(shield=True):
+            if not await pin.aclose(mount.limits.close_seconds):
+                mount.counts["close_failed"] += 1
 
     async def expire(self, mount: Mount) -> None:
         """End the sessions past their time that nobody uses, and forget the old ones.
@@ -130,50 +159,73 @@ class Ending:
         """
         limits = mount.limits
         now = self._clock.time()
-        expired = await self._store.claim_expired(
+        for slot in self._registry.pinned(mount.name):  # held all the time, so nobody claims them
+            if not slot.users and expires_at(slot.row, limits) <= now:
+                await self.end(mount, slot, "expired", "expired")
+        claimed = await self._store.claim_expired(
             now,
             unused=limits.unused_seconds,
             idle=limits.idle_seconds,
             total=limits.total_seconds,
             environment=mount.name,
+            closing=not mount.keeps_nothing,
         )
-        _count_ended(mount, len(expired), "expired")
-        if not mount.keeps_nothing:
-            at_once = anyio.CapacityLimiter(CLOSING_AT_ONCE)
-            async with anyio.create_task_group() as closing:
-                for row in expired:
-                    closing.start_soon(self._close_expired, at_once, mount, row)
+        for status in ("expired", "lost"):
+            _count_ended(mount, sum(row.status == status for row in claimed), status)
+        await self._tell_of_all(mount)
         await self._store.prune(now - limits.retention_seconds, environment=mount.name)
 
-    async def _close_expired(
-        self, at_once: anyio.CapacityLimiter, mount: Mount, row: SessionRow
-    ) -> None:
-        async with at_once:
-            try:
-                calls = await self._store.calls(row.session_id)
-            except StoreError:
-                logger.exception("close of session %s is told of no calls", row.session_id)
-                calls = []
-            await self._run_close(mount, row, calls, "expired")
+    async def _tell_of_all(self, mount: Mount) -> None:
+        """Tell the environment of the ends that it was not told of yet."""
+        seconds = mount.limits.close_seconds + WRAPPERS_SECONDS + LEASE_SECONDS
+        while leases := await self._store.claim_closing(
+            self._clock.time(), seconds, environment=mount.name, limit=CLOSING_AT_ONCE
+        ):
+            async with anyio.create_task_group() as telling:
+                for lease in leases:
+                    telling.start_soon(self._tell_claimed, mount, lease)
+
+    async def _tell_claimed(self, mount: Mount, lease: Lease) -> None:
+        session_id = lease.session_id
+        try:
+            row = await self._store.get(session_id)
+            if row is not None:
+                await self._tell(mount, row, await self._calls(session_id), REASONS[row.status])
+            if await self._store.release(lease, closed=True):
+                self._told.discard(session_id)
+        except StoreError:
+            logger.exception("close of session %s is tried again", session_id)
+
+    async def _calls(self, session_id: str) -> list[bytes]:
+        try:
+            return await self._store.calls(session_id)
+        except StoreError:
+            logger.exception("close of session %s is told of no calls", session_id)
+            return []
 
     async def close_all(self, mounts: Iterable[Mount]) -> None:
-        """End every open session, because the process ends.
+        """End every open session that does not outlive the process, because that ends.
 
         Raises: StoreError: they could not be listed.
         """
-        rows = [
-            (mount, row)
+        ids = [
+            (mount, session_id)
             for mount in mounts
             if not mount.keeps_nothing
-            for row in await self._living(mount)
+            for session_id in await self._mortal(mount)
         ]
         at_once = anyio.CapacityLimiter(CLOSING_AT_ONCE)
         async with anyio.create_task_group() as closing:
-            for mount, row in rows:
-                closing.start_soon(self._close_for_shutdown, at_once, mount, row)
+            for mount, session_id in ids:
+                closing.start_soon(self._close_for_shutdown, at_once, mount, session_id)
 
-    async def _living(self, mount: Mount) -> list[SessionRow]:
-        rows: list[SessionRow] = []
+    async def _mortal(self, mount: Mount) -> list[str]:
+        if self._store.durable:
+            return [slot.id for slot in self._registry.pinned(mount.name)]
+        return [row.session_id for row in await self._living(mount)]
+
+    async def _living(self, mount: Mount) -> list[SessionSummary]:
+        rows: list[SessionSummary] = []
         cursor: str | None = None
         while True:
             page = await self._store.list(environment=mount.name, cursor=cursor, limit=1000)
@@ -183,20 +235,21 @@ class Ending:
             cursor = page.cursor
 
     async def _close_for_shutdown(
-        self, at_once: anyio.CapacityLimiter, mount: Mount, row: SessionRow
+        self, at_once: anyio.CapacityLimiter, mount: Mount, session_id: str
     ) -> None:
         async with at_once:
             try:
-                slot = await self._registry.by_id(mount.name, row.session_id)
+                slot = await self._registry.by_id(mount.name, session_id)
                 await self.end(mount, slot, "closed", "shutdown")
             except RequestError:
-                logger.exception("session %s could not be closed", row.session_id)
+                logger.exception("session %s could not be closed", session_id)
 
-    async def _run_close(
+    async def _tell(
         self, mount: Mount, row: SessionRow, calls: list[bytes], reason: CloseReason
     ) -> None:
-        if mount.keeps_nothing:
+        if mount.keeps_nothing or row.session_id in self._told:
             return
+        self._told.add(row.session_id)
         session: Session[Any] = Session(
             row.session_id,
             row.environment,
@@ -222,5 +275,5 @@ class Ending:
 
 def _count_ended(mount: Mount, number: int, reason: CloseReason) -> None:
     mount.open_sessions -= number
-    if number and reason == "expired":
-        mount.counts["session_expired"] += number
+    if number and reason in ("expired", "lost"):
+        mount.counts[f"session_{reason}"] += number

@@ -33,6 +33,8 @@ class Environment(ABC, Generic[StateT]):
 
     stateless: ClassVar[bool] = False
     """verify needs no session: it can score a stored rollout by its task and trajectory alone."""
+    pinned: ClassVar[bool] = False
+    """Sessions hold live things, by `session.enter`, and so end with the process."""
     state_type: ClassVar[type[BaseModel]] = NoState
     """The model in the brackets."""
 

@@ -40,7 +40,7 @@ GymhostError
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "AlreadyVerified",
@@ -72,6 +72,7 @@ __all__ = [
     "SessionError",
     "SessionLost",
     "StoreError",
+    "StoreReason",
     "TaskMismatch",
     "ToolDefinitionError",
     "ToolError",
@@ -263,7 +264,7 @@ class SampleMasked(EnvironmentFailed):
 
     @classmethod
     def failure_kinds(cls) -> tuple[str, ...]:
-        return ("environment_error", "environment_timeout", "store_error")
+        return ("environment_error", "environment_timeout", "store_error", "cancelled")
 
 
 class EnvironmentTimeout(RequestError):
@@ -284,11 +285,24 @@ class OverCapacity(RequestError):
         self.headers = {"retry-after": str(retry_after)}
 
 
+StoreReason = Literal[
+    "failed", "full", "locked", "read-only", "corrupt", "newer", "foreign", "gone", "stalled"
+]
+"""What is wrong with a store, as it may be said to anybody."""
+
+
 class StoreError(RequestError):
-    """The session store could not read or write."""
+    """The session store could not read or write.
+
+    Its text is for the log: it may name the store's file or server. `reason` is for the answer.
+    """
 
     status = 503
     failure_kind = "store_error"
+
+    def __init__(self, detail: str = "", reason: StoreReason = "failed") -> None:
+        super().__init__(detail)
+        self.reason: StoreReason = reason
 
 
 class LeaseLost(StoreError):
@@ -319,7 +333,7 @@ class SessionEnded(SessionError):
 
     @classmethod
     def failure_kinds(cls) -> tuple[str, ...]:
-        return ("session_closed", "session_lost")
+        return ("session_closed", "session_expired", "session_lost")
 
 
 class EnvironmentMissing(SessionError):

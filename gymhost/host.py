@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from gymhost.errors import (
     EnvironmentDown,
     EnvironmentMissing,
     OverCapacity,
+    SessionEnded,
     SessionLost,
     StoreError,
     UnknownEnvironment,
@@ -89,7 +90,7 @@ class Host:
         self.keep_trajectories = keep_trajectories
         self.stopping = False
         self._ending = Ending(self.store, self.registry, self.clock)
-        self._seeding = Seeding(self.store, self.clock, self._ending)
+        self._seeding = Seeding(self.store, self.registry, self.clock, self._ending)
         self._calling = Calling(self.store, self.registry, self.clock, self._ending)
         self._verification = Verification(
             self.store, self.registry, self.clock, self._ending, keep_trajectories
@@ -106,6 +107,8 @@ class Host:
         self.mounts = self._mount_all(environments or {}, only=only)
         self._stack = AsyncExitStack()
         self._running: tuple[TaskGroup, Lifecycle] | None = None
+        self._lives: TaskGroup | None = None
+        """Of what still has to be undone when the host is cancelled."""
         self._expiring = anyio.Lock()
         self._stopped = False
 
@@ -136,7 +139,8 @@ class Host:
         """
         mount = self.mount(name)
         self._tasks()
-        return await self._seeding.seed(mount, body, raw, key)
+        assert self._lives is not None
+        return await self._seeding.seed(mount, body, raw, key, self._lives)
 
     async def call_tool(
         self,
@@ -198,8 +202,10 @@ class Host:
         """
         row = await self.store.get(session_id)
         mount = self.mounts.get(row.environment) if row is not None else None
-        if mount is not None:
-            await self._ending.close(mount, session_id)  # also where it has ended: verify may run
+        # one that is closing is left to the sweeper, which could not have it while it is open here
+        if row is not None and mount is not None and not row.closing:
+            with suppress(SessionEnded):  # pinned to a process that is gone: the sweeper's, too
+                await self._ending.close(mount, session_id)  # or wait for a verify of an ended one
             row = await self.store.get(session_id)
         if row is not None and (row.status not in ENDED or row.closing):
             if mount is None:
@@ -220,7 +226,10 @@ class Host:
 
     async def _keep(self) -> None:
         await self._calling.settle()
-        await self.registry.maintain()
+        for slot in await self.registry.maintain():
+            assert self._lives is not None
+            mount = self.mounts[slot.row.environment]
+            self._lives.start_soon(self._ending.unwind, mount, slot.id, slot.pin)
 
     async def _expire(self) -> None:
         async with self._expiring:
@@ -252,8 +261,7 @@ class Host:
         await self._verification.stop()
         # what is expiring is marked as ended, and still to be closed
         async with self._expiring:
-            if not self.store.durable:
-                await self._ending.close_all(list(self.mounts.values()))
+            await self._ending.close_all(list(self.mounts.values()))
             await self.registry.drop_all()
 
     async def __aenter__(self) -> Self:
@@ -262,7 +270,7 @@ class Host:
             stack.callback(tasks.cancel_scope.cancel)
             lives: TaskGroup = await tasks.start(_hold_shielded)
             stack.callback(lives.cancel_scope.cancel)
-            self._running = tasks, Lifecycle(lives, self._manager)
+            self._running, self._lives = (tasks, Lifecycle(lives, self._manager)), lives
             stack.push_async_callback(self._stop_shielded)
             await self._start(*self._running)
             self._stack = stack.pop_all()
@@ -277,6 +285,7 @@ class Host:
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _start(self, tasks: TaskGroup, lifecycle: Lifecycle) -> None:
+        await self.store.open()
         extensions = {each.name: each for each in self._loader.extensions}
         failures = await lifecycle.start_extensions(list(extensions.values()))
         for name, error in failures.items():

@@ -28,7 +28,8 @@ __all__ = [
 ]
 
 JSONObject = dict[str, Any]
-CloseReason = Literal["verified", "closed", "expired", "shutdown"]
+CloseReason = Literal["verified", "closed", "expired", "shutdown", "lost"]
+"""`lost`: a pinned session whose process has crashed, as the next one tells."""
 
 
 class ReferenceCall(BaseModel):

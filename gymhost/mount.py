@@ -186,10 +186,11 @@ class Mount:
 
     @property
     def keeps_nothing(self) -> bool:
-        """Whether close has nothing to do: the default, without wrappers."""
+        """Whether the end of a session needs nothing: the default close, no wrappers, no pins."""
         # not the method's name: `specname` may have given another one the hook
         function = getattr(self._close.implementation.function, "__func__", None)
-        return function is Environment.close and not self._close.has_wrappers
+        default = function is Environment.close and not self._close.has_wrappers
+        return default and not self.instance.pinned
 
     def tool_definitions(self, allowed: Collection[str] | None = None) -> list[JSONObject]:
         """Return the tools as MCP's `tools/list` shows them."""

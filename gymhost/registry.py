@@ -11,11 +11,19 @@ from weakref import WeakValueDictionary
 import anyio
 
 from gymhost.clock import Clock
-from gymhost.errors import LeaseLost, OverCapacity, SessionLost, StoreError, ToolRefused
+from gymhost.errors import (
+    LeaseLost,
+    OverCapacity,
+    SessionEnded,
+    SessionLost,
+    StoreError,
+    ToolRefused,
+)
+from gymhost.pins import Pin
 from gymhost.slots import Slot
-from gymhost.stores import SessionRow, SessionStore
+from gymhost.stores import ENDED, Lease, SessionRow, SessionStore
 
-__all__ = ["Registry", "hash_token", "mint_session_id", "mint_token"]
+__all__ = ["LEASE_SECONDS", "Registry", "hash_token", "mint_session_id", "mint_token"]
 
 logger = logging.getLogger("gymhost.registry")
 
@@ -52,6 +60,19 @@ class Registry:
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         """One for each session whose lease is being taken, renewed or given back."""
 
+    def adopt(self, row: SessionRow, leased_until: float, pin: Pin) -> None:
+        """Work on a pinned session from its creation on: it is this process's for its life."""
+        lease = Lease(row.session_id, row.epoch, leased_until)
+        self._slots[row.session_id] = Slot(row, [], lease, self._clock.monotonic(), pin)
+
+    def pinned(self, environment: str) -> list[Slot]:
+        """Return the pinned sessions of an environment that are here."""
+        return [
+            slot
+            for slot in self._slots.values()
+            if slot.pin is not None and slot.row.environment == environment
+        ]
+
     async def by_token(self, environment: str, token: str | None) -> Slot:
         """Return the session that a token opens in this environment.
 
@@ -66,7 +87,10 @@ class Registry:
             row = await self.store.find(token_hash)
             if row is None or row.environment != environment:
                 raise ToolRefused("The session token is not valid here.", "no_session")
-            slot = await self._open(row.session_id)
+            try:
+                slot = await self._open(row.session_id)
+            except SessionEnded as exc:
+                raise ToolRefused(str(exc), "session_ended") from exc
             self._tokens[token_hash] = slot
             slot.token_hashes.append(token_hash)
         elif slot.row.environment != environment:
@@ -77,7 +101,7 @@ class Registry:
     async def by_id(self, environment: str, session_id: str) -> Slot:
         """Return a session of this environment.
 
-        Raises: SessionLost: there is none.
+        Raises: SessionLost: there is none; SessionEnded: it was pinned to a process that is gone.
         """
         slot = self._slots.get(session_id)
         if slot is None:
@@ -116,6 +140,9 @@ class Registry:
                 calls = await self.store.calls(session_id)
                 if row is None:
                     raise SessionLost(f"No session {session_id!r} is known.")
+                if row.pinned and row.status not in ENDED:
+                    # what it had entered is gone; it is marked, and closed, by the sweeper
+                    raise SessionEnded("The session was lost in a crash.", "session_lost")
             except BaseException:
                 with anyio.CancelScope(shield=True), suppress(StoreError):
                     await self.store.release(lease)
@@ -124,26 +151,38 @@ class Registry:
             self._slots[session_id] = slot
             return slot
 
-    async def drop(self, slot: Slot) -> None:
-        """Stop working on a session, and give its lease back."""
+    async def drop(self, slot: Slot, *, closed: bool = False) -> bool:
+        """Stop working on a session, and give its lease back; say whether it was held.
+
+        `closed`: its environment has been told that it ended.
+        """
         # before anything is awaited: nobody must find a slot whose lease is going
         if self._slots.get(slot.id) is slot:
             del self._slots[slot.id]
         for token_hash in slot.token_hashes:
             self._tokens.pop(token_hash, None)
         async with self._lock(slot.id):
-            with suppress(StoreError):  # it runs out by itself
-                await self.store.release(slot.lease)
+            try:
+                return await self.store.release(slot.lease, closed=closed)
+            except StoreError:  # it runs out by itself
+                return False
 
-    async def maintain(self) -> None:
-        """Renew the leases of the sessions in use, and drop those nobody has used for a while."""
+    async def maintain(self) -> list[Slot]:
+        """Renew the leases of the sessions in use, and drop those nobody has used for a while.
+
+        Returns the pinned ones that another process has taken over: they are lost to this one.
+        """
+        lost: list[Slot] = []
         now = self._clock.monotonic()
         for slot in list(self._slots.values()):
-            if not slot.users and now - slot.used_at >= LEASE_SECONDS:
+            if not slot.users and slot.pin is None and now - slot.used_at >= LEASE_SECONDS:
                 await self.drop(slot)
             elif not await self._renew(slot):
                 logger.warning("session %s was taken over by another process", slot.id)
                 await self.drop(slot)
+                if slot.pin is not None:
+                    lost.append(slot)
+        return lost
 
     async def _renew(self, slot: Slot) -> bool:
         """Renew a lease; say whether it is ours still."""

@@ -8,13 +8,15 @@ from typing import Any
 
 import anyio
 import pydantic_core
+from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
 from gymhost.ending import Ending, expires_at, hook_failures_answered
 from gymhost.errors import KeyConflict, OverCapacity
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
-from gymhost.registry import hash_token, mint_session_id, mint_token
+from gymhost.pins import Pin
+from gymhost.registry import LEASE_SECONDS, Registry, hash_token, mint_session_id, mint_token
 from gymhost.session import Session, dump_state
 from gymhost.stores import NewSession, SessionRow, SessionStore
 
@@ -33,8 +35,11 @@ class Seeded:
 class Seeding:
     """Starts sessions."""
 
-    def __init__(self, store: SessionStore, clock: Clock, ending: Ending) -> None:
+    def __init__(
+        self, store: SessionStore, registry: Registry, clock: Clock, ending: Ending
+    ) -> None:
         self._store = store
+        self._registry = registry
         self._clock = clock
         self._ending = ending
         self._running: dict[tuple[str, str], anyio.Event] = {}
@@ -44,8 +49,12 @@ class Seeding:
         """Let no session begin any more, also none that is being seeded: nobody would close it."""
         self._stopped = True
 
-    async def seed(self, mount: Mount, body: JSONObject, raw: bytes, key: str | None) -> Seeded:
+    async def seed(
+        self, mount: Mount, body: JSONObject, raw: bytes, key: str | None, tasks: TaskGroup
+    ) -> Seeded:
         """Start a session from a task, or return the living one that `key` has started.
+
+        `tasks` own what a pinned session enters.
 
         Raises: InvalidField, OverCapacity, KeyConflict, EnvironmentFailed, EnvironmentTimeout,
         StoreError.
@@ -53,7 +62,7 @@ class Seeding:
         task = Task.from_row(body)
         body_hash = sha256(raw).digest()
         if key is None:
-            return await self._seed_new(mount, task, None, body_hash)
+            return await self._seed_new(mount, task, None, body_hash, tasks)
         while (running := self._running.get((mount.name, key))) is not None:
             await running.wait()
         done = self._running[mount.name, key] = anyio.Event()
@@ -64,7 +73,7 @@ class Seeding:
                 row = await self._store.find_key(mount.name, key)
             if row is not None:
                 return await self._seed_again(mount, row, body_hash)
-            return await self._seed_new(mount, task, key, body_hash)
+            return await self._seed_new(mount, task, key, body_hash, tasks)
         finally:
             del self._running[mount.name, key]
             done.set()
@@ -77,7 +86,7 @@ class Seeding:
         return Seeded(row.session_id, token, expires_at(row, mount.limits))
 
     async def _seed_new(
-        self, mount: Mount, task: Task, key: str | None, body_hash: bytes
+        self, mount: Mount, task: Task, key: str | None, body_hash: bytes, tasks: TaskGroup
     ) -> Seeded:
         if mount.open_sessions >= mount.limits.open_sessions:
             mount.counts["over_capacity"] += 1
@@ -85,13 +94,15 @@ class Seeding:
                 f"{mount.name!r} has {mount.open_sessions} open sessions, its limit."
             )
         mount.open_sessions += 1
+        session_id, token = mint_session_id(), mint_token()
+        pin = Pin(tasks, session_id) if mount.instance.pinned else None
         row, created = None, False
         try:
-            session_id, token = mint_session_id(), mint_token()
             task_bytes = pydantic_core.to_json(task.to_row())
-            state, allowed = await self._run_seed(mount, session_id, task)
+            state, allowed = await self._run_seed(mount, session_id, task, pin)
             if self._stopped:
                 raise OverCapacity("The server is stopping.")
+            now = self._clock.time()
             new = NewSession(
                 session_id=session_id,
                 environment=mount.name,
@@ -99,15 +110,20 @@ class Seeding:
                 task=task_bytes,
                 state=state,
                 allowed_tools=allowed,
-                created_at=self._clock.time(),
+                created_at=now,
                 key=key,
                 body_hash=body_hash,
+                pinned=pin is not None,
+                leased_until=now + LEASE_SECONDS if pin is not None else 0.0,
             )
             with anyio.CancelScope(shield=True):  # what is created is also counted
                 row, created = await self._store.create(new)
+            if row is not None and created and pin is not None:
+                self._registry.adopt(row, new.leased_until, pin)
         finally:
             if not created:
                 mount.open_sessions -= 1
+                await self._ending.unwind(mount, session_id, pin)
         assert row is not None
         if not created:  # another process was first
             return await self._seed_again(mount, row, body_hash)
@@ -115,10 +131,10 @@ class Seeding:
         return Seeded(session_id, token, expires_at(row, mount.limits))
 
     async def _run_seed(
-        self, mount: Mount, session_id: str, task: Task
+        self, mount: Mount, session_id: str, task: Task, pin: Pin | None
     ) -> tuple[bytes, tuple[str, ...] | None]:
         session: Session[Any] = Session(
-            session_id, mount.name, task, model=mount.instance.state_type
+            session_id, mount.name, task, model=mount.instance.state_type, pin=pin
         )
         with hook_failures_answered(mount, "seed"):
             state = await mount.seed(session, task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Generic
 
 import pydantic_core
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from gymhost.models import Task, ToolCall
+from gymhost.pins import Pin
 
 __all__ = ["NoState", "Session", "checked_state", "dump_state"]
 
@@ -19,6 +21,7 @@ class NoState(BaseModel):
 
 
 StateT = TypeVar("StateT", bound=BaseModel, default=NoState)
+_ValueT = TypeVar("_ValueT")
 
 
 class Session(Generic[StateT]):
@@ -34,6 +37,7 @@ class Session(Generic[StateT]):
         "_dumped",
         "_dumped_calls",
         "_model",
+        "_pin",
         "_read_only",
         "_state",
         "_task",
@@ -52,6 +56,7 @@ class Session(Generic[StateT]):
         state: bytes | None = None,
         calls: Sequence[bytes] = (),
         read_only: bool = False,
+        pin: Pin | None = None,
     ) -> None:
         self.id = session_id
         """Empty in the detached session of a stateless environment's verify."""
@@ -66,6 +71,7 @@ class Session(Generic[StateT]):
         self._dumped_calls = calls
         self._calls: tuple[ToolCall, ...] | None = None
         self._read_only = read_only
+        self._pin = pin
 
     @property
     def task(self) -> Task:
@@ -107,6 +113,24 @@ class Session(Generic[StateT]):
     def call_count(self) -> int:
         """How many calls have ended: `len(session.calls)`, without reading them."""
         return len(self._dumped_calls)
+
+    async def enter(
+        self, manager: AbstractAsyncContextManager[_ValueT] | AbstractContextManager[_ValueT]
+    ) -> _ValueT:
+        """Enter a context manager (a browser, say) for the session's life; return its value.
+
+        It is entered, and left, in the session's own task: what was entered last is left first,
+        however the session ends. Only in seed, tools and verify of an environment with
+        `pinned = True`, whose sessions do not outlive the process.
+
+        Raises: RuntimeError: it is not pinned, has ended, or what it had entered has failed.
+        """
+        if self._pin is None:
+            raise RuntimeError(
+                "session.enter needs `pinned = True` on the environment's class, and a session "
+                "that has not ended"
+            )
+        return await self._pin.enter(manager)
 
     def changed_state(self) -> bytes | None:
         """Return the state to keep; None where it was not read, or is as it was.

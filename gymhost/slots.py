@@ -10,13 +10,15 @@ import anyio
 
 from gymhost.errors import RequestError, ToolRefused
 from gymhost.models import ToolCall
+from gymhost.pins import Pin
 from gymhost.session import Session
 from gymhost.stores import Lease, SessionRow, SessionStore
 
 __all__ = ["Slot", "Turns", "VerifyRun"]
 
 # What spoils a sample: the environment's fault, or the host's; never what an agent can cause.
-MASKING_KINDS = ("environment_error", "environment_timeout", "store_error")
+# `cancelled` is a call that a stop of the server has cut short.
+MASKING_KINDS = ("environment_error", "environment_timeout", "store_error", "cancelled")
 
 
 class Turns:
@@ -112,10 +114,18 @@ class VerifyRun:
 class Slot:
     """A session's row and calls, as this process has written them under its lease."""
 
-    def __init__(self, row: SessionRow, calls: list[bytes], lease: Lease, now: float) -> None:
+    def __init__(
+        self,
+        row: SessionRow,
+        calls: list[bytes],
+        lease: Lease,
+        now: float,
+        pin: Pin | None = None,
+    ) -> None:
         self.row = row
         self.calls = calls
         self.lease = lease
+        self.pin = pin
         self.turns = Turns()
         self.users = 0
         self.used_at = now
@@ -148,6 +158,7 @@ class Slot:
             state=self.row.state,
             calls=list(self.calls),
             read_only=read_only,
+            pin=self.pin,
         )
 
     async def commit(

@@ -11,9 +11,27 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import current_token
 
-__all__ = ["Threads"]
+__all__ = ["EventLoop", "Threads"]
 
 T = TypeVar("T")
+
+
+class EventLoop:
+    """The event loop of whoever makes it, which any thread can have call something."""
+
+    def __init__(self) -> None:
+        token = current_token()
+        self._loop: Any = getattr(token, "native_token", token)  # anyio 4.10 returns it bare
+
+    def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Have the loop call a function; the thread does not wait for it.
+
+        `anyio.from_thread` would: for ever, and with it the process at its end, where the loop
+        has stopped and is not closed.
+        """
+        soon = getattr(self._loop, "run_sync_soon", None) or self._loop.call_soon_threadsafe
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            soon(function, *arguments)
 
 
 class Threads:
@@ -67,7 +85,7 @@ class Threads:
             return (function(),)
         finally:
             if place.thread_ended():
-                place.call_soon(self._release_stuck, place)
+                place.loop.call_soon(self._release_stuck, place)
 
     def _release_stuck(self, place: _Place) -> None:
         self._stuck -= 1
@@ -78,8 +96,7 @@ class _Place:
     """One thread's place, and which of the two, caller or thread, left it last."""
 
     def __init__(self) -> None:
-        token = current_token()
-        self._loop: Any = getattr(token, "native_token", token)  # anyio 4.10 returns it bare
+        self.loop = EventLoop()
         self._lock = threading.Lock()
         self._running = False
         self._left = False
@@ -101,13 +118,3 @@ class _Place:
         with self._lock:
             self._running = False
             return self._left
-
-    def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Have the event loop call a function; the thread does not wait for it.
-
-        `anyio.from_thread` would: for ever, and with it the process at its end, where the loop
-        has stopped and is not closed.
-        """
-        soon = getattr(self._loop, "run_sync_soon", None) or self._loop.call_soon_threadsafe
-        with suppress(RuntimeError):  # the loop is closed: nobody counts any more
-            soon(function, *arguments)

@@ -12,7 +12,7 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
-from gymhost.ending import LIVING, Ending, hook_failure, hook_failures_answered
+from gymhost.ending import Ending, hook_failure, hook_failures_answered
 from gymhost.errors import (
     AlreadyVerified,
     InternalError,
@@ -154,7 +154,7 @@ class Verification:
     async def _score(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
         # An expired session stays expired, so that it is let go of once. One that a crash has left
         # verifying may be tried again by whoever has the lease.
-        living = await self._ending.transition(slot, LIVING, "verifying")
+        living = await self._ending.transition(mount, slot, "verifying")
         if slot.row.verdict is not None:
             return  # another process was first
         _refuse_unverifiable(slot.row)  # closed while this run waited for its turn
@@ -168,14 +168,17 @@ class Verification:
         except BaseException as exc:
             failure = hook_failure(mount, "verify", exc)
             with anyio.CancelScope(shield=True):
-                await self._note_failure(slot)
+                await self._note_failure(mount, slot)
             if failure is exc:
                 raise
             raise failure from exc
         verdict = Verdict(run.body_hash, dumped, slot.failure_kind, self._clock.time())
         # shielded: a session that is scored is also counted and closed
         with anyio.CancelScope(shield=True):
-            verdict = await self._store.record_verdict(slot.lease, verdict, trajectory=trajectory)
+            closing = living and not mount.keeps_nothing
+            verdict = await self._store.record_verdict(
+                slot.lease, verdict, trajectory=trajectory, closing=closing
+            )
             slot.row = replace(slot.row, verdict=verdict, status="verified")
             mount.counts["verified"] += 1
             if verdict.failure_kind is not None:
@@ -183,9 +186,9 @@ class Verification:
             if living:
                 await self._ending.let_go(mount, slot, "verified")
 
-    async def _note_failure(self, slot: Slot) -> None:
+    async def _note_failure(self, mount: Mount, slot: Slot) -> None:
         try:
-            await self._ending.transition(slot, VERIFYING, "verify_failed")
+            await self._ending.transition(mount, slot, "verify_failed", VERIFYING)
         except StoreError:
             logger.exception("session %s is left verifying, which is as good", slot.id)
 
@@ -232,6 +235,10 @@ def _refuse_unverifiable(row: SessionRow) -> None:
     """
     if row.status == "closed":
         raise SessionEnded(f"Session {row.session_id!r} was closed unscored.", "session_closed")
+    if row.status == "expired" and row.pinned:
+        raise SessionEnded(
+            f"Session {row.session_id!r} has expired, and what it held is gone.", "session_expired"
+        )
     if row.status == "lost":
         raise SessionEnded(f"Session {row.session_id!r} was lost in a crash.", "session_lost")
 

@@ -62,7 +62,7 @@ def test_the_statuses_are_drawn_as_they_are() -> None:
 
 def test_the_public_names_are_all_and_sorted() -> None:
     assert errors.__all__ == sorted(errors.__all__)
-    assert set(errors.__all__) == {*CLASSES, "is_crash"}
+    assert set(errors.__all__) == {*CLASSES, "StoreReason", "is_crash"}
 
 
 @pytest.mark.parametrize(

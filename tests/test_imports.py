@@ -19,6 +19,7 @@ LAYERS = (
         "limits",
         "models",
         "owner_task",
+        "pins",
         "plugin_records",
         "threads",
         "times",

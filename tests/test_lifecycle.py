@@ -128,7 +128,7 @@ async def test_a_task_group_that_is_left_open_harms_no_other(
         async with served.episode("fine") as episode:
             assert (await episode.verify())["reward"] == 1.0
     assert log == ["simulation starts", "simulation ends", "group left"]
-    assert "careless left a task group or a cancel scope open" in caplog.messages
+    assert "what careless had entered failed, or was left open" in caplog.messages
 
 
 async def test_environments_start_and_stop_side_by_side() -> None:

@@ -173,7 +173,7 @@ async def test_a_session_that_goes_as_it_is_opened_is_lost(process: Process) -> 
             opening.start_soon(use)
             await gate.reached.wait()
             (entry,) = process.faulty._entries.values()
-            process.faulty._set_status(entry, "closed", 0.0)
+            process.faulty._set_status(entry, "closed", 0.0, closing=False)
             assert await process.store.prune(1.0) == 1
             gate.open()
 

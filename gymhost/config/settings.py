@@ -109,7 +109,10 @@ def _store(url: str) -> str:
     try:
         open_store(url)
     except ValueError:  # whose text has the URL, and a URL may have a password
-        raise ValueError("must be the URL of a session store, as memory://") from None
+        raise ValueError(
+            "must be the URL of a session store: memory://, or sqlite:///path.db, with "
+            "?synchronous=full where it is to survive a power cut"
+        ) from None
     return url
 
 

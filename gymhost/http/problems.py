@@ -9,11 +9,24 @@ import pydantic_core
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gymhost.errors import InternalError, NotFound, RequestError, StoreError
+from gymhost.errors import InternalError, NotFound, RequestError, StoreError, StoreReason
 
 __all__ = ["EXCEPTION_HANDLERS", "problem"]
 
 logger = logging.getLogger("gymhost.http")
+
+# A store's own words are for the log: they may name its file or its server.
+STORE_FAILURES: dict[StoreReason, str] = {
+    "failed": "failed",
+    "full": "is full",
+    "locked": "is locked by another program",
+    "read-only": "can't be written",
+    "corrupt": "is damaged",
+    "newer": "was written by a later gymhost",
+    "foreign": "is another program's",
+    "gone": "was deleted or replaced",
+    "stalled": "does not answer",
+}
 
 
 def problem(error: RequestError) -> Response:
@@ -38,9 +51,9 @@ def problem(error: RequestError) -> Response:
 async def _request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     if isinstance(error, StoreError):
-        # a store's own words may name its file or its server
         logger.error("the session store failed", exc_info=error)
-        told = StoreError("The session store failed. The log has the cause. Try again.")
+        what = STORE_FAILURES[error.reason]
+        told = StoreError(f"The session store {what}. The log has the cause. Try again.")
         told.headers = error.headers
         return problem(told)
     return problem(error)

@@ -94,7 +94,9 @@ class VerifyScore(TypedDict):
     reward_components: NotRequired[dict[str, float]]
     mask_sample: NotRequired[Literal[True]]
     """Leave the sample out of training: only where the configuration has `on_failure: report`."""
-    failure_kind: NotRequired[Literal["environment_error", "environment_timeout", "store_error"]]
+    failure_kind: NotRequired[
+        Literal["environment_error", "environment_timeout", "store_error", "cancelled"]
+    ]
     """Why, where `mask_sample` is there."""
 
 

@@ -14,6 +14,7 @@ from gymhost.stores.base import (
     Verdict,
 )
 from gymhost.stores.memory import MemoryStore
+from gymhost.stores.sqlite import SqliteStore, parse_url
 
 __all__ = [
     "ENDED",
@@ -24,6 +25,7 @@ __all__ = [
     "SessionRow",
     "SessionStore",
     "SessionSummary",
+    "SqliteStore",
     "Status",
     "Verdict",
     "open_store",
@@ -31,11 +33,13 @@ __all__ = [
 
 
 def open_store(url: str) -> SessionStore:
-    """Open the store at a URL: `memory://`.
+    """Return the store at a URL: `memory://`, or `sqlite:///path`. Nothing is opened yet.
 
     Raises: ValueError: a URL of no known store.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "memory" and not rest:
         return MemoryStore()
-    raise ValueError(f"{url!r} is not a session store. Known: memory://")
+    if separator and scheme == "sqlite":
+        return SqliteStore(parse_url(url))
+    raise ValueError(f"{url!r} is not a session store. Known: memory://, sqlite:///path")

@@ -39,7 +39,8 @@ WRONG = {
     "strict: 'yes'": "strict: must be true or false, not the text 'yes'",
     "log_format: 2024-01-02": "log_format: must be 'text' or 'json', not 2024-01-02, which YAML "
     "reads as a date",
-    "store: redis://u:hunter22@h": "store: must be the URL of a session store, as memory://",
+    "store: redis://u:hunter22@h": "store: must be the URL of a session store: memory://, "
+    "or sqlite:///path.db, with ?synchronous=full where it is to survive a power cut",
     "store: !!binary aGVsbG8=": "store: must be text, not aGVsbG8=, which YAML reads as bytes: "
     "put it in quotes",
     "keys: hunter22": "keys: must be a list (its value is not shown)",

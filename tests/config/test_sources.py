@@ -82,7 +82,8 @@ def test_a_wrong_variable_or_flag_says_its_name() -> None:
         "GYMHOST_API_KEY: can't be sent in a header, which takes ASCII letters, digits and "
         "punctuation, and no spaces",
         "GYMHOST_PORT: must be a whole number, not the text 'http'",
-        "GYMHOST_STORE: must be the URL of a session store, as memory://",
+        "GYMHOST_STORE: must be the URL of a session store: memory://, "
+        "or sqlite:///path.db, with ?synchronous=full where it is to survive a power cut",
         "GYMHOST_STRICT: must be true or false, not the text 'maybe'",
     ]
     assert caught.value.__cause__ is None

@@ -256,6 +256,13 @@ async def _lost(served: Served) -> httpx2.Response:
     return await served.verify(session)
 
 
+async def _expired(served: Served) -> httpx2.Response:
+    session = await served.seed("pinned")
+    (slot,) = served.host.registry.pinned("pinned")
+    await served.host._ending.end(served.mount("pinned"), slot, "expired", "expired")
+    return await served.verify(session)
+
+
 def _masked(kind: str) -> Ask:
     async def send(served: Served) -> httpx2.Response:
         session = await served.seed("diary")
@@ -367,7 +374,9 @@ REACHED: Reached = {
     ("verify", 409, "task_mismatch"): in_session("verify", {"verifier_metadata": {"a": 1}}),
     ("verify", 409, "already_verified"): _verified_twice,
     ("verify", 410, "session_closed"): _closed,
+    ("verify", 410, "session_expired"): _expired,
     ("verify", 410, "session_lost"): _lost,
+    ("verify", 502, "cancelled"): _masked("cancelled"),
     ("verify", 502, "environment_error"): in_session("verify", of="verify"),
     ("verify", 502, "environment_timeout"): _masked("environment_timeout"),
     ("verify", 502, "store_error"): _masked("store_error"),
@@ -397,6 +406,12 @@ ELSEWHERE = {
     ("*", 503, "over_capacity"): "the server stops",
     ("*", 503, "internal_error"): "a bug",
 }
+
+
+class Pinned(Diary):
+    """Its sessions end with the process."""
+
+    pinned = True
 
 
 class Unmeasured(Diary):
@@ -444,6 +459,7 @@ async def served(anyio_backend: str) -> AsyncGenerator[Served]:
     environments = {
         "diary": config(Diary(), mcp_body_bytes=299),
         "small": config(Diary(), open_sessions=1, body_bytes=100),
+        "pinned": Pinned(),
         "startup": Broken("startup", ValueError("it has no disk")),
         "seed": Broken("seed", ValueError("no seed")),
         "hang": config(Broken("seed", None), seed_seconds=0.05),

@@ -411,11 +411,28 @@ async def test_a_session_whose_environment_is_being_told_of_its_end_is_kept_till
     lease = await leased(store, "old", environment="diary")
     await store.transition(lease, ("open",), "closed", 1_000.0, closing=True)
     await store.release(lease)
-    async with serve({"diary": Diary()}, store=store) as served:
+    diary, clock = Diary(), HandClock()
+    clock.now = 1_001.0
+    async with serve({"diary": diary}, store=store, clock=clock) as served:
         answer = await delete(served, Seeded("diary", "old", ""))
         assert (answer.status_code, answer.json()["failure_kind"]) == (503, "over_capacity")
         assert answer.headers["retry-after"] == "1"
         assert await listed(served) == ["old"]
+        await served.host.maintain()  # which is not kept from it
+        assert diary.closed == [("old", "closed")]
+        assert (await delete(served, Seeded("diary", "old", ""))).status_code == 204
+
+
+async def test_a_session_that_a_crash_has_lost_is_forgotten_when_its_environment_was_told() -> None:
+    store, diary = MemoryStore(), Diary()
+    await store.create(new("old", environment="diary", pinned=True))
+    async with serve({"diary": diary}, store=store) as served:
+        session = Seeded("diary", "old", "")
+        assert (await delete(served, session)).status_code == 503
+        await served.host.maintain()
+        assert diary.closed == [("old", "lost")]
+        assert (await delete(served, session)).status_code == 204
+        assert await listed(served) == []
 
 
 async def test_old_sessions_are_pruned_and_living_ones_stay() -> None:

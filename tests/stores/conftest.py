@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,16 +15,19 @@ from gymhost.stores import SessionStore, open_store
 async def opened(url: str) -> AsyncIterator[SessionStore]:
     store = open_store(url)
     await store.open()
-    yield store
-    await store.aclose()
+    try:
+        yield store
+    finally:
+        await store.aclose()
 
 
-STORES: dict[str, Callable[[], AbstractAsyncContextManager[SessionStore]]] = {
-    "memory": lambda: opened("memory://"),
+STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[SessionStore]]] = {
+    "memory": lambda folder: opened("memory://"),
+    "sqlite": lambda folder: opened(f"sqlite:///{folder}/sessions.db"),
 }
 
 
 @pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[SessionStore]:
-    async with STORES[request.param]() as opened_store:
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
+    async with STORES[request.param](tmp_path) as opened_store:
         yield opened_store

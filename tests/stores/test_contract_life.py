@@ -307,7 +307,7 @@ async def test_a_list_may_be_of_a_time(store: SessionStore) -> None:
     assert await ids(store, until=T0 + 3, cursor=cursor) == (["s-0"], None)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "9" * 30, "\u0661", "1; drop table session"])
+@pytest.mark.parametrize("cursor", ["", "x", "-1", "1.5", "9" * 30, "\u0661", "1; drop table call"])
 async def test_a_cursor_of_no_list_is_refused(store: SessionStore, cursor: str) -> None:
     with pytest.raises(ValueError, match="no cursor"):
         await store.list(cursor=cursor)

@@ -1,0 +1,242 @@
+"""One thread that works on the file, and writes what waits together in one commit."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import anyio
+
+from gymhost.errors import GymhostError, StoreError
+from gymhost.stores.sqlite.database import Database
+from gymhost.stores.sqlite.failures import store_error
+from gymhost.threads import EventLoop
+
+__all__ = ["Commits", "Job", "read_each", "write_together"]
+
+T = TypeVar("T")
+Verb = Callable[[Database], Any]
+
+AT_ONCE = 256
+# How long a verb waits for the verbs before it: more than SQLite waits for another program's lock.
+QUEUE_SECONDS = 15.0
+# How long a cancelled caller waits for its verb that has begun, so that it knows how it ended.
+ENDING_SECONDS = 2.0
+
+
+class Job:
+    """A verb that waits, and what becomes of it. Its error is raised where it is awaited."""
+
+    def __init__(self, verb: Verb, *, writes: bool) -> None:
+        self.verb = verb
+        self.writes = writes
+        self.done = anyio.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._claimed = threading.Lock()
+
+    def claim(self) -> bool:
+        """Begin it, or give it up: whoever asks first gets True."""
+        return self._claimed.acquire(blocking=False)
+
+    def run(self, database: Database) -> None:
+        """Run the verb; what it raises on purpose is its answer.
+
+        Raises: whatever else went wrong.
+        """
+        try:
+            self.result, self.error = self.verb(database), None
+        except (GymhostError, ValueError) as exc:  # a lost lease, a cursor of no list
+            self.error = exc
+
+
+class Commits:
+    """Runs verbs on the thread that has the file."""
+
+    def __init__(self, path: Path, open_database: Callable[[], Database]) -> None:
+        self._path = path
+        self._open_database = open_database
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._loop: EventLoop | None = None
+        self._ended: anyio.Event | None = None
+
+    async def start(self) -> None:
+        """Start the thread and open the file.
+
+        Raises: StoreError: it could not be opened.
+        """
+        opening = Job(lambda _: None, writes=False)
+        self._loop, self._ended = EventLoop(), anyio.Event()
+        # daemon: a disk that hangs does not keep the process
+        threading.Thread(
+            target=self._serve, args=[opening], name="gymhost-sqlite", daemon=True
+        ).start()
+        try:
+            await opening.done.wait()
+            if opening.error is not None:
+                raise opening.error
+        except BaseException:
+            self._loop = None
+            self._queue.put(None)
+            raise
+
+    async def stop(self) -> None:
+        """Close the file after the verbs that wait, and end the thread."""
+        if self._loop is not None and self._ended is not None:
+            self._loop = None
+            self._queue.put(None)
+            await self._ended.wait()
+
+    async def read(self, verb: Callable[[Database], T]) -> T:
+        """Run a verb of one statement, which sees what was committed."""
+        result: T = await self._run(Job(verb, writes=False))
+        return result
+
+    async def write(self, verb: Callable[[Database], T]) -> T:
+        """Run a verb in a transaction, and return when it is committed.
+
+        One whose caller is cancelled before it began is given up; one that has begun ends.
+        """
+        result: T = await self._run(Job(verb, writes=True))
+        return result
+
+    async def _run(self, job: Job) -> Any:
+        if self._loop is None:
+            raise StoreError(f"The session store {self._path} is closed.")
+        self._queue.put(job)
+        try:
+            with anyio.move_on_after(QUEUE_SECONDS):
+                await job.done.wait()
+            if not job.done.is_set():
+                if job.claim():
+                    raise StoreError(
+                        f"The session store {self._path} has not answered for {QUEUE_SECONDS:g} s. "
+                        "See whether its disk is well.",
+                        "stalled",
+                    )
+                await job.done.wait()  # it may be written, so nothing else can be said of it
+        except anyio.get_cancelled_exc_class():
+            if job.claim():
+                raise
+            # it has begun, so its caller learns how it ends: a lease must find its holder
+            with anyio.move_on_after(ENDING_SECONDS, shield=True):
+                await job.done.wait()
+            if not job.done.is_set() or not _is_scopes():
+                raise
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def _serve(self, opening: Job) -> None:
+        loop, ended = self._loop, self._ended
+        assert loop is not None
+        assert ended is not None
+        try:
+            database = self._open_database()
+        except BaseException as exc:  # noqa: BLE001 - raised where the opening is awaited
+            opening.error = _raised(self._path, exc)
+            loop.call_soon(_answer, [opening])
+            return
+        loop.call_soon(_answer, [opening])
+        try:
+            while (batch := self._next_batch()) is not None:
+                reads = [job for job in batch if not job.writes]
+                writes = [job for job in batch if job.writes]
+                if reads:
+                    read_each(database, reads)
+                    loop.call_soon(_answer, reads)
+                if writes:
+                    write_together(database, writes)
+                    loop.call_soon(_answer, writes)
+        finally:
+            try:
+                database.close()
+            finally:
+                loop.call_soon(ended.set)
+
+    def _next_batch(self) -> list[Job] | None:
+        """Return the verbs that wait, at least one; None when there will be no more."""
+        job = self._queue.get()
+        batch: list[Job] = []
+        while job is not None:
+            if job.claim():
+                batch.append(job)
+            if len(batch) == AT_ONCE:
+                return batch
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                if batch:
+                    return batch
+                job = self._queue.get()
+        if batch:
+            self._queue.put(None)  # the last ones first
+            return batch
+        return None
+
+
+def read_each(database: Database, jobs: Sequence[Job]) -> None:
+    """Run verbs that only read, each by itself: nobody's lock stands in their way."""
+    for job in jobs:
+        try:
+            database.check_file()
+            job.run(database)
+        except BaseException as exc:  # noqa: BLE001 - raised where the verb is awaited
+            job.error = _raised(database.path, exc)
+
+
+def write_together(database: Database, jobs: Sequence[Job]) -> None:
+    """Run verbs in one transaction; each is done whole or not at all.
+
+    Where something goes wrong, each is tried once more by itself: one that is too large for a
+    full disk, or a bug, takes nobody else along.
+    """
+    error = _transact(database, jobs)
+    if error is None:
+        return
+    if len(jobs) > 1 and error.reason != "locked":  # each would wait for the lock by itself
+        for job in jobs:
+            job.error = _transact(database, [job]) or job.error
+        return
+    for job in jobs:
+        job.error = error
+
+
+def _transact(database: Database, jobs: Sequence[Job]) -> StoreError | None:
+    """Run verbs in a transaction; return what went wrong, and nothing was written."""
+    try:
+        database.check_file()
+        database.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            job.run(database)
+        database.execute("COMMIT")
+    except BaseException as exc:  # noqa: BLE001 - raised where each verb is awaited
+        _roll_back(database)
+        return _raised(database.path, exc)
+    return None
+
+
+def _roll_back(database: Database) -> None:
+    if database.connection.in_transaction:  # a full disk has rolled it back already
+        try:
+            database.execute("ROLLBACK")
+        except sqlite3.Error:  # it counts as rolled back
+            return
+
+
+def _raised(path: Path, error: BaseException) -> StoreError:
+    return error if isinstance(error, StoreError) else store_error(path, error)
+
+
+def _answer(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        job.done.set()
+
+
+def _is_scopes() -> bool:
+    """Whether a scope has cancelled the caller: it is cancelled again at its next await."""
+    return anyio.current_effective_deadline() == -float("inf")
