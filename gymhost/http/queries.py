@@ -14,7 +14,7 @@ from gymhost.times import parse_rfc3339
 
 __all__ = ["Query"]
 
-STATUSES: tuple[Status, ...] = get_args(Status)
+STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 
 
 class Query:
@@ -43,10 +43,11 @@ class Query:
         Raises: InvalidField.
         """
         value = self._values.get(name)
-        found = next((status for status in STATUSES if status == value), None)
-        if value is not None and found is None:
+        if value is None:
+            return None
+        if value not in STATUSES:
             raise InvalidField(f"{name!r} must be one of {', '.join(STATUSES)}, not {value!r}.")
-        return found
+        return STATUSES[value]
 
     def time(self, name: str) -> float | None:
         """Return a time of RFC 3339 as seconds since the epoch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -350,6 +351,19 @@ async def test_a_session_that_is_opened_while_it_is_forgotten_is_gone_all_the_sa
                 gate.open()
         del store.gates["forget"]
         await assert_forgotten(served, session)
+
+
+async def test_a_session_on_disk_is_forgotten_with_its_tokens(tmp_path: Path) -> None:
+    diary = Diary()
+    async with serve({"diary": diary}, store=f"sqlite:///{tmp_path}/sessions.db") as served:
+        living, scored = await served.seed("diary"), await served.seed("diary")
+        await served.call(living, "write", note="a")
+        await served.verify(scored)
+        for session in (living, scored):
+            assert (await delete(served, session)).status_code == 204
+            await assert_forgotten(served, session)
+        assert served.mount("diary").open_sessions == 0
+    assert diary.closed == [(scored.id, "verified"), (living.id, "closed")]
 
 
 async def test_two_that_forget_the_same_session_at_once_do_it_once() -> None:
