@@ -197,6 +197,18 @@ class Registry:
                 logger.exception("the lease of session %s could not be renewed", slot.id)
             return True
 
+    async def forget(self, session_id: str) -> bool:
+        """Forget a session that has ended, and its tokens; say whether there was one.
+
+        Raises: StoreError: it is as it was.
+        """
+        async with self._lock(session_id):  # nobody opens it meanwhile
+            forgotten = await self.store.forget(session_id)
+            slot = self._slots.pop(session_id, None) if forgotten else None
+            for token_hash in slot.token_hashes if slot is not None else ():
+                self._tokens.pop(token_hash, None)
+            return forgotten
+
     async def drop_all(self) -> None:
         """Give every lease back."""
         for slot in list(self._slots.values()):

@@ -22,6 +22,7 @@ LAYERS = (
         "pins",
         "plugin_records",
         "threads",
+        "times",
     },
     {
         "discovery",
@@ -46,7 +47,7 @@ LAYERS = (
     {"__main__", "cli"},
 )
 # They may run on another machine than the host, so they know its wire and none of its parts.
-REMOTE = {"agents", "checking", "client", "rollouts"}
+REMOTE = {"agents", "checking", "client", "episode", "rollouts"}
 # For plugin authors, who get whatever their tests need.
 TESTING = "testing"
 

@@ -67,7 +67,9 @@ def _serve(loaded: Configuration, no_key: bool) -> None:
     settings = loaded.settings
     with bind(settings.host, settings.port) as bound:
         guard, about_key = _guard(loaded, no_key)
-        served = create_host(settings, store=settings.store)
+        served = create_host(
+            settings, store=settings.store, keep_trajectories=settings.keep_trajectories
+        )
         app = create_app(
             served,
             guard,

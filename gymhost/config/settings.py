@@ -208,6 +208,10 @@ class Settings(_Body):
     store: Annotated[
         str, AfterValidator(_store), Given("GYMHOST_STORE", "Where sessions are kept.")
     ] = Field(default="memory://", repr=False)
+    keep_trajectories: Annotated[
+        Truth,
+        Given("GYMHOST_KEEP_TRAJECTORIES", "Keep what each verify has scored, in the record."),
+    ] = False
     log_format: Annotated[
         Literal["text", "json"], Given("GYMHOST_LOG_FORMAT", "The format of the log.")
     ] = "text"

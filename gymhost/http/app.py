@@ -21,7 +21,8 @@ from gymhost.http.api import Api
 from gymhost.http.auth import Guard
 from gymhost.http.mcp import McpEndpoint
 from gymhost.http.openapi import OpenApi
-from gymhost.http.operations import CONTROL_PLANE, ENVIRONMENT, Operation
+from gymhost.http.operation import ENVIRONMENT, Operation
+from gymhost.http.operations import CONTROL_PLANE
 from gymhost.http.problems import EXCEPTION_HANDLERS
 from gymhost.http.requests import InFlight, InFlightMiddleware
 from gymhost.plugins import check_all_up

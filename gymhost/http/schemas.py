@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # typing's is not pydantic's before 3.12
 
 from gymhost.limits import Limits
@@ -12,6 +12,8 @@ from gymhost.models import JSONObject
 from gymhost.stores import Status
 
 __all__ = [
+    "CLOSED",
+    "OPEN",
     "AggregateBody",
     "Closed",
     "Environment",
@@ -25,7 +27,6 @@ __all__ = [
     "Readiness",
     "SeedBody",
     "SessionBody",
-    "SessionRecord",
     "VerifyBody",
     "VerifyScore",
 ]
@@ -33,8 +34,6 @@ __all__ = [
 # The sentences below the keys are the document's, too.
 CLOSED = ConfigDict(use_attribute_docstrings=True)
 OPEN = ConfigDict(use_attribute_docstrings=True, extra="allow")
-
-Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 @with_config(OPEN)
@@ -175,61 +174,6 @@ class Environments(TypedDict):
     environments: list[Environment]
     extensions: list[Plugin]
     failed: list[FailedPlugin]
-
-
-@with_config(CLOSED)
-class Call(TypedDict):
-    """One tool call, as the host recorded it."""
-
-    id: str
-    name: str
-    arguments: JSONObject
-    """As the agent sent them."""
-    kind: str
-    """`ok`, or how it failed."""
-    result: str | None
-    error: str | None
-    """The failure that the agent read."""
-    content: list[JSONObject]
-    """MCP content blocks."""
-    structured_content: JSONObject | None
-    started_at: Time
-    duration: float
-    """Seconds, waiting for the session's earlier calls not included."""
-
-
-@with_config(OPEN)
-class RecordedVerdict(TypedDict):
-    """The score, with what the environment added."""
-
-    reward: NotRequired[float]
-    unmasked_reward: NotRequired[float]
-    """In place of `reward` where `mask_sample` is true."""
-    mask_sample: bool
-    reward_components: NotRequired[dict[str, float]]
-    failure_kind: str | None
-    """What had spoiled the sample; null for a clean one."""
-    recorded_at: Time
-
-
-@with_config(CLOSED)
-class SessionRecord(TypedDict):
-    """All that is known of a session; its tokens are not."""
-
-    session_id: str
-    environment: str
-    status: Status
-    task: JSONObject
-    state: Any
-    allowed_tools: list[str] | None
-    """Null: all of the environment's."""
-    calls: list[Call]
-    failures: dict[str, int]
-    """Calls that failed, by kind."""
-    verdict: RecordedVerdict | None
-    created_at: Time
-    used_at: Time | None
-    ended_at: Time | None
 
 
 @with_config(CLOSED)

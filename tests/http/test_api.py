@@ -351,6 +351,7 @@ async def test_a_sessions_page_is_its_record() -> None:
             "calls": [],
             "failures": {},
             "verdict": None,
+            "pinned": False,
             "created_at": at,
             "used_at": None,
             "ended_at": None,

@@ -28,7 +28,10 @@ PAGES = [
     ("POST", "/envs/nowhere/seed_session"),
     ("POST", "/envs/diary/verify"),
     ("POST", "/envs/diary/close_session"),
+    ("GET", "/sessions"),
+    ("DELETE", "/sessions?ended_before=2026-01-31T12:00:00Z"),
     ("GET", "/sessions/" + "0" * 32),
+    ("DELETE", "/sessions/" + "0" * 32),
 ]
 
 WRONG = {
