@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from gymhost.clock import Clock
-from gymhost.errors import RequestError, StoreError, is_crash
+from gymhost.errors import RequestError, SessionEnded, StoreError, is_crash
 from gymhost.limits import Limits
 from gymhost.models import CloseReason
 from gymhost.mount import Mount
@@ -98,7 +98,10 @@ class Ending:
 
         Raises: SessionLost, StoreError.
         """
-        slot = await self._registry.by_id(mount.name, session_id)
+        try:
+            slot = await self._registry.by_id(mount.name, session_id)
+        except SessionEnded:  # pinned to a process that is gone: the sweeper will mark it so
+            return "lost"
         await self.end(mount, slot, "closed", "closed")
         return slot.row.status
 
