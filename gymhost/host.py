@@ -103,7 +103,8 @@ class Host:
             self._loader.add_extension(extension)
         if not extensions_wrap:
             for loaded in self._loader.extensions:
-                self._manager.unregister(loaded.instance)
+                if self._manager.is_registered(loaded.instance):  # one that failed is out already
+                    self._manager.unregister(loaded.instance)
         self.mounts = self._mount_all(environments or {}, only=only)
         self._stack = AsyncExitStack()
         self._running: tuple[TaskGroup, Lifecycle] | None = None

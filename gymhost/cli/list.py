@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Annotated
 
 import typer
@@ -44,9 +43,9 @@ def list_plugins(
         line("No plugins are installed. Try: pip install gym-env-weather")
         return
     table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), rows)
-    failed = [(record.name, record.error) for record in host.records if record.error is not None]
-    for name, error in failed if verbose else ():
-        line(f"\n{name}:")
-        line("".join(traceback.format_exception(error)).rstrip())
+    failed = [record for record in host.records if record.error is not None]
+    for record in failed if verbose else ():
+        line(f"\n{record.name}:")
+        line(record.traceback.rstrip())
     if failed:
         raise typer.Exit(1)

@@ -327,7 +327,8 @@ def _request(context: ServerRequestContext[Any, Any]) -> Request:
 
 
 def _token(context: ServerRequestContext[Any, Any]) -> str | None:
-    return _request(context).headers.get(TOKEN_HEADER)
+    # several are one, as HTTP has it, which is no token
+    return ", ".join(_request(context).headers.getlist(TOKEN_HEADER)) or None
 
 
 def _header(scope: Scope, name: bytes) -> str | None:
