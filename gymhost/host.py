@@ -31,6 +31,7 @@ from gymhost.mount import Mount
 from gymhost.plugins import PluginLoader, PluginRecord
 from gymhost.registry import Registry
 from gymhost.seeding import Seeded, Seeding
+from gymhost.store_health import StoreHealth
 from gymhost.stores import ENDED, SessionStore, Status, open_store
 from gymhost.verification import Verification, VerifyAnswer
 
@@ -76,6 +77,7 @@ class Host:
         """
         self.clock = clock or SystemClock()
         self.store = open_store(store) if isinstance(store, str) else store
+        self.store_health = StoreHealth(self.store, self.clock)
         self.registry = Registry(self.store, self.clock)
         self.stopping = False
         self._ending = Ending(self.store, self.registry, self.clock)

@@ -69,6 +69,7 @@ def open_database(
 
     Raises: StoreError: it is no store of ours; OSError, sqlite3.Error.
     """
+    path = path.resolve()  # the owners' files are beside it, however it is named
     _make_file(path)
     connection = sqlite3.connect(
         path,
@@ -78,7 +79,11 @@ def open_database(
         cached_statements=256,
     )
     try:
-        check_identity(connection, path)  # before anything is changed in a file that is not ours
+        # before anything is changed in a file that is not ours; in one transaction, as somebody
+        # else may be making the same one
+        connection.execute("BEGIN")
+        check_identity(connection, path)
+        connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreError(
