@@ -21,7 +21,7 @@ from gymhost.stores.sqlite import SqliteUrl, claims, commits, parse_url, schema
 from gymhost.stores.sqlite.database import Database
 from gymhost.threads import EventLoop
 from tests.stores.files import OpenStore, opened
-from tests.stores.sessions import LIVING, T0, leased, new, row_of, verdict
+from tests.stores.sessions import T0, leased, new, row_of, verdict
 
 
 @pytest.fixture
@@ -166,15 +166,18 @@ async def test_two_stores_share_a_file_and_an_overtaken_holder_is_fenced_out(pat
         assert await one.calls("s-1") == [b"one"]
 
 
-async def test_many_old_sessions_are_forgotten_in_parts(
+async def test_many_sessions_are_expired_and_forgotten_in_parts(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gymhost.stores.sqlite.store.PRUNED_AT_ONCE", 2)
+    monkeypatch.setattr("gymhost.stores.sqlite.store.MANY", 2)
     async with opened(path) as store:
         for number in range(5):
-            lease = await leased(store, f"s-{number}")
-            await store.transition(lease, LIVING, "closed", T0)
-        assert await store.prune(T0 + 1) == 5
+            await store.create(new(f"s-{number}"))
+        claimed = await store.claim_expired(
+            T0 + 10, unused=10.0, idle=10.0, total=10.0, environment="env"
+        )
+        assert sorted(row.session_id for row in claimed) == [f"s-{each}" for each in range(5)]
+        assert await store.prune(T0 + 11) == 5
         left = [
             store.database.execute(f"SELECT count(*) FROM {table}").fetchone()
             for table in ("session", "seed", "state", "token", "call")
