@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -78,12 +79,19 @@ def replace(store: OpenStore, path: Path) -> Undo:
     return undo
 
 
+def take_the_wal_away(store: OpenStore, path: Path) -> Undo:
+    wal, away = path.with_name(f"{path.name}-wal"), path.with_name("away")
+    wal.rename(away)
+    return lambda: away.rename(wal)
+
+
 TROUBLES: dict[str, tuple[Callable[[OpenStore, Path], Undo], StoreReason]] = {
     "locked by another program": (lock, "locked"),
     "read-only": (make_read_only, "read-only"),
     "damaged": (damage, "corrupt"),
     "taken away": (take_away, "gone"),
     "replaced": (replace, "gone"),
+    "without its -wal": (take_the_wal_away, "gone"),
 }
 
 
@@ -107,6 +115,16 @@ async def test_trouble_is_an_error_and_when_it_ends_all_goes_on(path: Path, trou
         for write in WRITES.values():
             await write(store, lease)
         assert await store.calls("s-1") == [b"one", b"call"]
+
+
+async def test_what_went_into_a_wal_that_was_deleted_is_saved_by_a_stop(path: Path) -> None:
+    async with opened(path) as store:
+        await leased(store)
+        path.with_name(f"{path.name}-wal").unlink()
+        await fails(store.check(), "gone", path)
+    async with opened(path) as store:
+        await store.check()
+        assert await store.get("s-1") is not None
 
 
 async def test_what_is_locked_can_be_read(path: Path) -> None:
@@ -172,14 +190,7 @@ anyio.run(main, sys.argv[1])
 
 
 def test_a_write_that_the_system_refuses_is_an_error_and_is_not_there(path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, f"sqlite:///{path}"],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
+    done = _run(LIMITED, path)
     assert done.stdout.splitlines() == ["failed", "failed", "[b'one', b'two']"]
 
 
@@ -251,11 +262,53 @@ async def test_a_store_that_was_damaged_says_so_at_the_start(path: Path) -> None
     await fails(OpenStore(path).open(), "corrupt", path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-@pytest.mark.parametrize("mode", [0o400, 0o000])
-async def test_a_file_that_may_not_be_written_says_so_at_the_start(path: Path, mode: int) -> None:
+UNPRIVILEGED = """
+import os, sys
+import anyio
+from gymhost.errors import StoreError
+from gymhost.stores import open_store
+
+async def main(url):
+    store = open_store(url)
+    if os.geteuid() == 0:  # root may write everything
+        os.setuid(65534)
+    try:
+        await store.open()
+    except StoreError as exc:
+        print(exc.reason)
+
+anyio.run(main, sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [(0o444, 0o777), (0o666, 0o555), (None, 0o555)],
+    ids=["file", "folder", "new"],
+)
+def test_a_file_or_folder_without_the_right_to_write_says_so(file: int | None, folder: int) -> None:
+    with TemporaryDirectory() as name:  # not pytest's, into which only its user can look
+        path = Path(name, "sessions.db")
+        if file is not None:
+            anyio.run(_make, path)
+            path.chmod(file)
+        Path(name).chmod(folder)
+        done = _run(UNPRIVILEGED, path)
+        Path(name).chmod(0o700)
+    assert done.stdout == "read-only\n"
+
+
+async def _make(path: Path) -> None:
     async with opened(path) as store:
         await store.create(new())
-    path.chmod(mode)  # noqa: ASYNC240
-    with pytest.raises(StoreError, match=r"writable|folder"):
-        await OpenStore(path).open()
+
+
+def _run(program: str, path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, f"sqlite:///{path}"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
