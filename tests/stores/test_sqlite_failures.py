@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 
 from gymhost.errors import StoreError, StoreReason
 from gymhost.stores import Lease
+from gymhost.stores.sqlite.failures import store_error
 from tests.stores.files import OpenStore, opened
 from tests.stores.sessions import WRITES, leased, new, row_of
 
@@ -194,6 +197,57 @@ def test_a_write_that_the_system_refuses_is_an_error_and_is_not_there(path: Path
     assert done.stdout.splitlines() == ["failed", "failed", "[b'one', b'two']"]
 
 
+def sqlite_error(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("as SQLite says it")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (sqlite_error(sqlite3.SQLITE_FULL), "full"),
+        (sqlite_error(sqlite3.SQLITE_BUSY_RECOVERY), "locked"),
+        (sqlite_error(sqlite3.SQLITE_READONLY_DIRECTORY), "read-only"),
+        (sqlite_error(sqlite3.SQLITE_CORRUPT_INDEX), "corrupt"),
+        (sqlite_error(sqlite3.SQLITE_IOERR_FSYNC), "failed"),
+        (sqlite_error(sqlite3.SQLITE_CANTOPEN), "read-only"),  # there is no such folder
+        (sqlite3.ProgrammingError("of Python's own"), "failed"),
+        (OSError(errno.ENOSPC, "No space left"), "full"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), "full"),
+        (PermissionError(errno.EACCES, "Permission denied"), "read-only"),
+        (OSError(errno.EROFS, "Read-only file system"), "read-only"),
+        (OSError(errno.EIO, "Input/output error"), "failed"),
+        (TypeError("a bug"), "failed"),
+    ],
+    ids=repr,
+)
+def test_what_sqlite_and_the_system_say_has_a_reason(
+    path: Path, error: Exception, reason: StoreReason
+) -> None:
+    failure = store_error(path / "missing" / "sessions.db", error)
+    assert failure.reason == reason
+    assert failure.__cause__ is error
+    assert str(path) in str(failure)
+    assert str(error) in str(failure)
+
+
+async def test_a_store_that_can_not_even_be_opened_for_want_of_files_says_so(path: Path) -> None:
+    async with opened(path) as store:
+        await store.create(new())
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
+    try:
+        store = OpenStore(path)
+        with pytest.raises(StoreError) as failed:
+            await store.open()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert failed.value.reason == "failed"
+    async with opened(path) as store:
+        assert await store.get("s-1") is not None
+
+
 # -- at the start ----------------------------------------------------------------------------------
 
 
@@ -249,6 +303,18 @@ async def test_a_store_that_another_program_holds_is_not_waited_for_forever(path
     other.execute("BEGIN EXCLUSIVE")
     await fails(OpenStore(path).open(), "locked", path)
     other.close()
+    async with opened(path) as store:
+        assert await store.get("s-1") is not None
+
+
+async def test_a_store_that_another_program_writes_to_says_so_at_the_start(path: Path) -> None:
+    async with opened(path) as store:
+        await store.create(new())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    await fails(OpenStore(path).open(), "locked", path)
+    other.close()
+    assert list(path.parent.glob("*.owner-*")) == []
     async with opened(path) as store:
         assert await store.get("s-1") is not None
 

@@ -155,3 +155,18 @@ async def test_where_files_can_not_be_locked_leases_run_out_by_their_time(
         taken = await two.acquire("s-1", T0 + 30, 30.0)
         assert isinstance(taken, Lease)
         assert taken.epoch > lease.epoch
+
+
+async def test_an_owners_file_that_can_not_be_looked_at_is_a_living_owners(
+    path: Path,
+) -> None:
+    async with opened(path) as one:
+        lease = await leased(one)
+        (file,) = path.parent.glob("*.owner-*")
+        away = file.rename(path.with_name("away"))
+        file.mkdir()
+        async with opened(path) as two:
+            assert await two.acquire("s-1", T0, 30.0) is None
+        await one.commit(lease, call=b"one")
+        file.rmdir()
+        away.rename(file)
