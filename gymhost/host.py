@@ -39,6 +39,7 @@ from gymhost.mount import Mount
 from gymhost.plugins import PluginLoader, PluginRecord
 from gymhost.registry import Registry
 from gymhost.seeding import Seeded, Seeding
+from gymhost.store_health import StoreHealth
 from gymhost.stores import ENDED, SessionStore, Status, open_store
 from gymhost.verification import Verification, VerifyAnswer
 
@@ -86,6 +87,7 @@ class Host:
         """
         self.clock = clock or SystemClock()
         self.store = open_store(store) if isinstance(store, str) else store
+        self.store_health = StoreHealth(self.store, self.clock)
         self.registry = Registry(self.store, self.clock)
         self.keep_trajectories = keep_trajectories
         self.stopping = False

@@ -152,7 +152,7 @@ async def test_an_environment_that_does_not_start_is_out_alone(
             assert (failed["name"], failed["status"]) == ("broken", "failed")
             assert failed["reason"]
             ready = (await served.http.get("/readyz")).json()
-            assert ready == {"status": "ready", "degraded": 0, "failed": 1}
+            assert ready == {"status": "ready", "degraded": 0, "failed": 1, "store": "ok"}
             await check_that_all_is_well(served, "diary")
     finally:
         environment.release.set()  # the thread that hangs

@@ -38,7 +38,7 @@ LAYERS = (
     },
     {"config", "environment", "stores"},
     # __init__: the public names, for authors
-    {"__init__", "instances", "plugins", "registry", "slots"},
+    {"__init__", "instances", "plugins", "registry", "slots", "store_health"},
     {"lifecycle", "mount"},
     {"calling", "ending", "seeding", "verification"},  # what the host does
     {"host"},

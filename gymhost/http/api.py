@@ -183,18 +183,30 @@ class Api:
         return _json(body)
 
     async def ready(self, request: Request, name: str) -> Response:
-        """Answer 200 while new sessions are taken: 503 while stopping, or with nothing to serve."""
+        """Answer 200 while new sessions are taken.
+
+        503 while stopping, with nothing to serve, or where the session store can't be written.
+        """
         # numbers: it needs no key, and the names are for those who have one
         degraded = sum(mount.degraded for mount in self._host.mounts.values())
         failed = sum(record.status == "failed" for record in self._host.records)
-        status: Literal["ready", "degraded", "stopping", "no environments"]
+        # a host that stops has let go of its store, or is about to
+        store = "unchecked" if self._host.stopping else await self._host.store_health.failure()
+        status: Literal["ready", "degraded", "stopping", "no environments", "store failed"]
         if self._host.stopping:
             status = "stopping"
+        elif store is not None:
+            status = "store failed"
         elif not self._host.mounts:
             status = "no environments"
         else:
             status = "degraded" if degraded else "ready"
-        body: schemas.Readiness = {"status": status, "degraded": degraded, "failed": failed}
+        body: schemas.Readiness = {
+            "status": status,
+            "degraded": degraded,
+            "failed": failed,
+            "store": store or "ok",
+        }
         return _json(body, 200 if status in ("ready", "degraded") else 503)
 
     async def openapi(self, request: Request, name: str) -> Response:

@@ -201,7 +201,8 @@ CONTROL_PLANE = (
         Api.ready,
         "server",
         "Whether new sessions are taken",
-        "Not while the server stops, nor where no environment is mounted.",
+        "Not while the server stops, where no environment is mounted, or where the session store "
+        "can't be written: that is tried, at most once a second.",
         {
             200: Answer("They are.", {JSON: schemas.Readiness}),
             503: Answer("They are not.", {JSON: schemas.Readiness}),

@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # typing's is not pydantic's before 3.12
 
+from gymhost.errors import StoreReason
 from gymhost.limits import Limits
 from gymhost.models import JSONObject
 from gymhost.stores import Status
@@ -188,11 +189,13 @@ class Health(TypedDict):
 class Readiness(TypedDict):
     """Whether new sessions are taken."""
 
-    status: Literal["ready", "degraded", "stopping", "no environments"]
+    status: Literal["ready", "degraded", "stopping", "no environments", "store failed"]
     degraded: int
     """Environments in which too many abandoned threads still run."""
     failed: int
     """Plugins that are not served."""
+    store: Literal["ok", "unchecked"] | StoreReason
+    """Whether the session store can be written, or why not; unchecked while stopping."""
 
 
 @with_config(CLOSED)

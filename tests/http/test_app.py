@@ -105,7 +105,7 @@ async def test_health_says_the_version(served: Served) -> None:
 async def test_readiness_is_whether_new_sessions_are_taken() -> None:
     async with serve({"diary": Diary()}) as served:
         answer = await served.http.get("/readyz")
-        ready = {"status": "ready", "degraded": 0, "failed": 0}
+        ready = {"status": "ready", "degraded": 0, "failed": 0, "store": "ok"}
         assert (answer.status_code, answer.json()) == (200, ready)
         await served.client.app.drain(0)
         answer = await served.http.get("/readyz")
@@ -118,7 +118,7 @@ async def test_readiness_is_whether_new_sessions_are_taken() -> None:
         answer = await served.http.get("/readyz")
         assert (answer.status_code, answer.json()) == (
             503,
-            {"status": "no environments", "degraded": 0, "failed": 1},
+            {"status": "no environments", "degraded": 0, "failed": 1, "store": "ok"},
         )
 
 
