@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -28,6 +28,8 @@ import hypercorn.trio.worker_context
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.protocol import ProtocolWrapper
 from hypercorn.typing import ConnectionState
 
 from gymhost.errors import ServeError
@@ -46,6 +48,8 @@ CONNECTION_SECONDS = 2.0
 # What the host gets to stop; its own limits are shorter, for hooks that can be cancelled.
 HOST_SECONDS = 60.0
 BACKLOG = 2048
+# More than hypercorn lets one connection have.
+STREAMS = 200
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -123,7 +127,7 @@ class _Connections:
         try:
             await connection
         except Exception as exc:  # noqa: BLE001 - hypercorn's, over what a client sent
-            logger.warning("a connection was closed: %s", _describe(exc))
+            _log_closed(exc)
             cut()
         finally:
             self._cuts.remove(cut)
@@ -142,6 +146,37 @@ class _Connections:
                 cut()
 
 
+# hypercorn's own connections end with what a client sends that they can't read, and cancel the
+# requests that run on them: an agent could spoil its own sample, having its call cut short. In
+# these, the client is as one that has left.
+class _AsyncioConnection(hypercorn.asyncio.tcp_server.TCPServer):
+    async def _read_data(self) -> None:
+        try:
+            await super()._read_data()
+        except Exception as exc:  # noqa: BLE001 - over what a client sent
+            _log_closed(exc)
+            self.writer.transport.abort()
+            await _close_streams(self.protocol)
+
+
+class _TrioConnection(hypercorn.trio.tcp_server.TCPServer):
+    async def _read_data(self) -> None:
+        try:
+            await super()._read_data()
+        except Exception as exc:  # noqa: BLE001 - over what a client sent
+            _log_closed(exc)
+            await trio.aclose_forcefully(self.stream)
+            await _close_streams(self.protocol)
+
+
+async def _close_streams(protocol: ProtocolWrapper) -> None:
+    """Tell each request of a connection that its client has left."""
+    # The stream that has failed may fail again. It is forgotten before that: so ask once more.
+    for _ in range(STREAMS):
+        with suppress(Exception):
+            return await protocol.handle(Closed())
+
+
 @asynccontextmanager
 async def _listen_asyncio(
     app: GymhostApp, bound: socket.socket, connections: _Connections
@@ -151,9 +186,7 @@ async def _listen_asyncio(
     async with anyio.create_task_group() as tasks:
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connection = hypercorn.asyncio.tcp_server.TCPServer(
-                _wrap(app), loop, config, context, {}, reader, writer
-            )
+            connection = _AsyncioConnection(_wrap(app), loop, config, context, {}, reader, writer)
             tasks.start_soon(connections.serve, connection, writer.transport.abort)
 
         listener = await asyncio.start_server(connected, sock=bound, backlog=BACKLOG)
@@ -172,7 +205,7 @@ async def _listen_trio(
     config, context = _config(), hypercorn.trio.worker_context.WorkerContext(None)
 
     async def connected(stream: trio.SocketStream) -> None:
-        connection = hypercorn.trio.tcp_server.TCPServer(
+        connection = _TrioConnection(
             _wrap(app), config, context, ConnectionState({}), cast(Any, stream)
         )
         await connections.serve(connection, stream.socket.close)
@@ -201,6 +234,10 @@ def _config() -> Config:
     config.keep_alive_max_requests = 1_000_000_000
     config.include_server_header = False
     return config
+
+
+def _log_closed(error: Exception) -> None:
+    logger.warning("a connection was closed: %s", _describe(error))
 
 
 def _describe(error: Exception) -> str:

@@ -122,6 +122,8 @@ class McpEndpoint:
         try:
             message = parse_json(await read_body(scope, receive, self._limit))
         except BodyTooLarge as exc:
+            self._mount.counts["body_too_large"] += 1
+            self._mount.hit("mcp_body_bytes")
             await _send_error(send, 413, None, INVALID_REQUEST, str(exc))
             return
         except ValueError:
