@@ -41,7 +41,7 @@ LAYERS = (
     {"lifecycle", "mount"},
     {"calling", "ending", "seeding", "verification"},  # what the host does
     {"host"},
-    {"dashboard", "http"},
+    {"connections", "dashboard", "http"},
     {"server"},
     {"__main__", "cli"},
 )

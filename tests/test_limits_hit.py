@@ -15,6 +15,7 @@ import pytest
 
 from gymhost import Environment, Session, ToolError, Trajectory, hookimpl, tool
 from gymhost.config import EnvironmentConfig
+from gymhost.errors import CallTimeout
 from gymhost.http.mcp import TOKEN_HEADER
 from gymhost.limits import Limits
 from gymhost.models import ToolOutcome
@@ -290,7 +291,7 @@ async def test_a_wrapper_that_hides_a_timeout_does_not_hide_that_the_limit_was_h
         def call_tool(self, environment: str) -> Any:
             try:
                 return (yield)
-            except Exception:
+            except CallTimeout:
                 return ToolOutcome.ok("all is well")
 
     environment = Broken("tool", None)
