@@ -77,10 +77,27 @@ class Calling:
 
     async def _note_store_error(self, row: SessionRow) -> None:
         slot = await self._registry.by_id(row.environment, row.session_id)
-        await self._store.commit(slot.lease, counted="store_error")
+        await self._note(slot, "store_error")
+
+    async def _note(self, slot: Slot, kind: str) -> None:
+        await self._store.commit(slot.lease, counted=kind)
         counts = slot.row.counts
-        number = counts.get("store_error", 0) + 1
-        slot.row = replace(slot.row, counts={**counts, "store_error": number})
+        slot.row = replace(slot.row, counts={**counts, kind: counts.get(kind, 0) + 1})
+
+    async def refuse_for_stop(self, mount: Mount, token: str | None) -> ToolOutcome:
+        """Refuse a call because the server stops, which is none of the agent's doing.
+
+        Where the session outlives this process, its sample is masked, as by a call cut short.
+        """
+        mount.counts["refused"] += 1
+        try:
+            slot = await self._registry.by_token(mount.name, token)
+            if slot.row.status == "open" and not slot.shut and "cancelled" not in slot.row.counts:
+                await self._note(slot, "cancelled")
+                mount.counts["cancelled"] += 1
+        except (ToolRefused, RequestError) as exc:
+            logger.warning("a stop has refused a call of %s: %s", mount.name, exc)
+        return ToolOutcome.error("The server is stopping.", "refused")
 
     async def call_tool(
         self,

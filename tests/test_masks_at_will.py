@@ -332,3 +332,19 @@ async def test_what_the_control_plane_refuses_is_counted_by_its_failure_kind() -
             "verified": 1,
         }
         assert not served.mount("beside").counts
+
+
+async def test_a_call_that_a_stop_refuses_masks_which_no_agent_can_cause() -> None:
+    async with serve({"diary": Diary()}) as served:
+        session, other = await served.seed("diary"), await served.seed("diary")
+        served.host.stopping = True
+        for _ in range(2):
+            assert (await served.call(session, "write", note="a")).text == "The server is stopping."
+        await served.host.call_tool("diary", "forged", "write", {})
+        served.host.stopping = False
+        assert (await served.record(session))["failures"] == {"cancelled": 1}
+        masked = await served.verify(session)
+        assert (masked.status_code, masked.json()["failure_kind"]) == (502, "cancelled")
+        assert (await served.verify(other)).status_code == 200
+        counts = served.mount("diary").counts
+        assert (counts["refused"], counts["cancelled"], counts["calls"]) == (3, 1, 0)
