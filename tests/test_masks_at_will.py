@@ -324,9 +324,9 @@ async def test_what_the_control_plane_refuses_is_counted_by_its_failure_kind() -
         assert counts == {
             "already_verified": 1,
             "invalid_request": 2,
+            "no_session": 1,
             "seeded": 2,
-            "session_closed": 1,
-            "session_lost": 1,
+            "session_ended": 1,
             "store_error": 1,
             "task_mismatch": 1,
             "verified": 1,

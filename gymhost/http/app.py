@@ -20,7 +20,10 @@ from gymhost.errors import (
     InvalidTask,
     MethodNotAllowed,
     NotFound,
+    RequestError,
+    SessionEnded,
     SessionError,
+    SessionLost,
     StoreError,
 )
 from gymhost.host import Host, task_group
@@ -194,5 +197,15 @@ class EnvironmentRoutes:
             await page.answer(scope, receive, send, name)
         except COUNTED as exc:
             if not isinstance(exc, InvalidTask | ClientGone):
-                mount.counts[exc.failure_kind] += 1
+                mount.counts[_kind(exc)] += 1
             raise
+
+
+def _kind(error: RequestError) -> str:
+    """Return what an error is counted under: as on the agent plane, where that has it, too.
+
+    Its `session_expired` and `session_lost` are the sessions', which the host counts.
+    """
+    if isinstance(error, SessionLost):
+        return "no_session"
+    return "session_ended" if isinstance(error, SessionEnded) else error.failure_kind
