@@ -129,12 +129,13 @@ class InvalidArguments(ToolError):
 class ToolRefused(ToolError):
     """The call was never started: no session, a session that has ended, or a limit.
 
-    `kind` says which, and is what it is counted under.
+    `kind` says which, and is what it is counted under; `limit` names the one of `Limits`.
     """
 
-    def __init__(self, message: str, kind: str = "refused") -> None:
+    def __init__(self, message: str, kind: str = "refused", *, limit: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.limit = limit
 
 
 class CallTimeout(GymhostError):

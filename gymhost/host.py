@@ -159,9 +159,10 @@ class Host:
         `gone` returns when the caller has gone away: a call that still waits then never starts.
         """
         mount = self.mounts.get(name)
-        if mount is None or self.stopping:
-            what = "The server is stopping." if self.stopping else f"{name!r} is not served."
-            return ToolOutcome.error(what, "refused")
+        if mount is None:
+            return ToolOutcome.error(f"{name!r} is not served.", "refused")
+        if self.stopping:
+            return await self._calling.refuse_for_stop(mount, token)
         return await self._calling.call_tool(mount, token, tool_name, arguments, gone)
 
     async def verify(

@@ -42,7 +42,7 @@ LAYERS = (
     {"lifecycle", "mount"},
     {"calling", "ending", "seeding", "verification"},  # what the host does
     {"host"},
-    {"dashboard", "http"},
+    {"connections", "dashboard", "http"},
     {"server"},
     {"__main__", "cli"},
 )

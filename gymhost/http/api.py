@@ -130,13 +130,23 @@ class Api:
             "stateless": mount.instance.stateless,
             "tools": cast(list[schemas.Tool], mount.tool_definitions()),
             "limits": pydantic_core.to_jsonable_python(mount.limits),
-            "use": {
-                "open_sessions": mount.open_sessions,
-                "calls_in_flight": mount.calls_in_flight,
-                "threads": mount.threads.in_use,
-                "stuck_threads": mount.threads.stuck,
-            },
+            "use": self._use(mount),
+            "limits_hit": dict(sorted(mount.limits_hit.items())),
             "counts": dict(sorted(mount.counts.items())),
+        }
+
+    def _use(self, mount: Mount) -> schemas.Use:
+        sessions = self._host.registry.use(mount.name)
+        return {
+            "open_sessions": mount.open_sessions,
+            "calls_in_flight": mount.calls_in_flight,
+            "calls_waiting": sessions.calls_waiting,
+            "session_queue": sessions.session_queue,
+            "session_calls": sessions.session_calls,
+            "threads": mount.threads.in_use,
+            "hook_threads": mount.hook_threads.in_use,
+            "threads_waiting": mount.threads.waiting + mount.hook_threads.waiting,
+            "stuck_threads": mount.stuck_threads,
         }
 
     async def sessions(self, request: Request, name: str) -> Response:
@@ -228,6 +238,7 @@ class Api:
             raw = await read_body(request.scope, request.receive, mount.limits.body_bytes)
         except BodyTooLarge:
             mount.counts["body_too_large"] += 1
+            mount.hit("body_bytes")
             raise
         return raw, parse_object(raw, finite=finite)
 

@@ -125,7 +125,19 @@ class Use(TypedDict):
 
     open_sessions: int
     calls_in_flight: int
+    """Running or waiting."""
+    calls_waiting: int
+    """Of these, those that wait for their session's earlier ones."""
+    session_queue: int
+    """The most calls that wait, or run at once, in one session."""
+    session_calls: int
+    """The most calls that one session has made, of those used in the last minute."""
     threads: int
+    """For tools, the stuck ones included."""
+    hook_threads: int
+    """For the hooks, which have as many of their own."""
+    threads_waiting: int
+    """Tools and hooks that wait for a thread."""
     stuck_threads: int
     """Abandoned after a timeout, and still running."""
 
@@ -145,6 +157,8 @@ class Environment(TypedDict):
     tools: list[Tool]
     limits: Limits
     use: Use
+    limits_hit: dict[str, int]
+    """Since the start: how often each limit was reached, by its name."""
     counts: dict[str, int]
     """Since the start: calls, seeds, verdicts, and failures by kind."""
 
