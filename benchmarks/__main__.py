@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import many_environments
+from benchmarks import many_environments, soak
 from benchmarks.cells import BACKENDS, PROTOCOLS, QUICK, Cell, choose
 from benchmarks.compare import print_comparison
 from benchmarks.errors import BenchmarkError
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _compare(options.a, options.b)
             case "environments":
                 return _environments(options)
+            case "soak":
+                return _soak(options)
             case _:
                 return _episodes(options)
     except KeyboardInterrupt:
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help=f"where the report goes (default: in {FOLDER}/)"
     )
-    more = parser.add_subparsers(dest="benchmark", metavar="[compare A B | environments]")
+    more = parser.add_subparsers(dest="benchmark", metavar="[compare A B | environments | soak]")
     compare = more.add_parser("compare", help="compare two reports")
     compare.add_argument("a", type=Path)
     compare.add_argument("b", type=Path)
@@ -68,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     environments.add_argument("--rounds", type=_count, default=15, help="(default: 15)")
     environments.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    soaking = more.add_parser(
+        "soak", help="whether a server that has had thousands of sessions is as it was"
+    )
+    soaking.add_argument("--rounds", type=_count, default=3, help="(default: 3)")
+    soaking.add_argument("--backend", choices=BACKENDS, nargs="+", default=list(BACKENDS))
     return parser
 
 
@@ -90,6 +97,13 @@ def _environments(options: argparse.Namespace) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
+
+
+def _soak(options: argparse.Namespace) -> int:
+    try:
+        return 0 if soak.main(options.rounds, options.backend) else 1
+    except BenchmarkError as exc:
+        return _complain(exc, 1)
 
 
 def _episodes(options: argparse.Namespace) -> int:

@@ -124,6 +124,16 @@ class Server:
         self.check()
         return int(self._observed.memory_info().rss)
 
+    def threads(self) -> int:
+        """Threads that the process has."""
+        self.check()
+        return int(self._observed.num_threads())
+
+    def descriptors(self) -> int:
+        """Files, sockets and pipes that the process has open."""
+        self.check()
+        return int(self._observed.num_fds())
+
     def check(self, patience: float = 0.0) -> None:
         """Look whether it is alive, and `patience` seconds later still.
 

@@ -77,10 +77,27 @@ class Calling:
 
     async def _note_store_error(self, row: SessionRow) -> None:
         slot = await self._registry.by_id(row.environment, row.session_id)
-        await self._store.commit(slot.lease, counted="store_error")
+        await self._note(slot, "store_error")
+
+    async def _note(self, slot: Slot, kind: str) -> None:
+        await self._store.commit(slot.lease, counted=kind)
         counts = slot.row.counts
-        number = counts.get("store_error", 0) + 1
-        slot.row = replace(slot.row, counts={**counts, "store_error": number})
+        slot.row = replace(slot.row, counts={**counts, kind: counts.get(kind, 0) + 1})
+
+    async def refuse_for_stop(self, mount: Mount, token: str | None) -> ToolOutcome:
+        """Refuse a call because the server stops, which is none of the agent's doing.
+
+        Where the session outlives this process, its sample is masked, as by a call cut short.
+        """
+        mount.counts["refused"] += 1
+        try:
+            slot = await self._registry.by_token(mount.name, token)
+            if slot.row.status == "open" and not slot.shut and "cancelled" not in slot.row.counts:
+                await self._note(slot, "cancelled")
+                mount.counts["cancelled"] += 1
+        except (ToolRefused, RequestError) as exc:
+            logger.warning("a stop has refused a call of %s: %s", mount.name, exc)
+        return ToolOutcome.error("The server is stopping.", "refused")
 
     async def call_tool(
         self,
@@ -95,6 +112,8 @@ class Calling:
             return await self._call_tool(mount, token, tool_name, arguments, gone)
         except ToolRefused as exc:
             mount.counts[exc.kind] += 1
+            if exc.limit is not None:
+                mount.hit(exc.limit)
             return ToolOutcome.error(str(exc), exc.kind)
         except RequestError as exc:
             mount.counts[exc.failure_kind] += 1
@@ -113,7 +132,11 @@ class Calling:
     ) -> ToolOutcome:
         slot = await self._registry.by_token(mount.name, token)
         if mount.calls_in_flight >= mount.limits.calls_in_flight:
-            raise ToolRefused("The server is busy. Try again in a moment.", "over_capacity")
+            raise ToolRefused(
+                "The server is busy. Try again in a moment.",
+                "over_capacity",
+                limit="calls_in_flight",
+            )
         tool = mount.tools.get(tool_name)
         concurrent = tool is not None and tool.options.concurrent
         slot.users += 1
@@ -123,7 +146,7 @@ class Calling:
                 await self._ending.end(mount, slot, "expired", "expired")
             _refuse_ended(slot)
             if concurrent:
-                slot.turns.begin_concurrent()
+                slot.turns.begin_concurrent(mount.limits.session_queue)
                 try:
                     return await self._run_call(mount, slot, tool, tool_name, arguments)
                 finally:
@@ -152,7 +175,8 @@ class Calling:
         if len(slot.calls) + self._running[slot.id] >= mount.limits.session_calls:
             raise ToolRefused(
                 f"The session has made {mount.limits.session_calls} calls, the most it may.",
-                "limit",
+                "session_calls",
+                limit="session_calls",
             )
         self._running[slot.id] += 1
         try:
@@ -201,7 +225,8 @@ class Calling:
                     raise UnknownTool(f"There is no tool named {call.name!r}.")
                 outcome = await mount.call_tool(session, call, tool)
             except ToolError as exc:
-                outcome = _error(exc, mount.limits.result_bytes)
+                # within the limit of a result: it may repeat the arguments
+                outcome = mount.sized(ToolOutcome.error(str(exc), exc.kind))
             return _recordable(outcome), session.changed_state()
         except CallTimeout as exc:
             masks = tool is not None and tool.options.timeout_masks
@@ -216,9 +241,6 @@ class Calling:
 
     async def _record(self, mount: Mount, slot: Slot, call: ToolCall, state: bytes | None) -> bool:
         assert call.outcome is not None
-        mount.counts["calls"] += 1
-        if call.outcome.kind != "ok":
-            mount.counts[call.outcome.kind] += 1
         try:
             await slot.commit(self._store, call, state, self._clock.time())
         except StoreError:
@@ -227,6 +249,10 @@ class Calling:
             mount.counts["store_error"] += 1
             logger.exception("a call of session %s could not be recorded", slot.id)
             return False
+        # after the commit: what is counted is what the sessions' records have
+        mount.counts["calls"] += 1
+        if call.outcome.kind != "ok":
+            mount.counts[call.outcome.kind] += 1
         return True
 
 
@@ -258,14 +284,3 @@ def _recordable(outcome: ToolOutcome) -> ToolOutcome:
         except ValueError:
             return ToolOutcome.error("The result is nested too deep.", "limit")
     return outcome
-
-
-def _error(error: ToolError, result_bytes: int) -> ToolOutcome:
-    """Return what the agent reads, within the limit of a result: it may repeat the arguments."""
-    outcome = ToolOutcome.error(str(error), error.kind)
-    size = len(outcome.text.encode())
-    if size <= result_bytes:
-        return outcome
-    return ToolOutcome.error(
-        f"The tool failed with {size} bytes of text, more than the {result_bytes} allowed.", "limit"
-    )

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import anyio
 import httpx2
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gymhost.control_key import find_key
+from gymhost.episode import TIMEOUT, Episode, McpMode, ToolAnswer, answer_item, connected
 from gymhost.errors import GymhostError
-from gymhost.models import JSONObject, McpConnection, SeedAnswer, Task
-
-if TYPE_CHECKING:
-    import mcp
+from gymhost.models import JSONObject, SeedAnswer, Task
 
 __all__ = [
     "UNLIMITED",
@@ -29,17 +27,11 @@ __all__ = [
     "Episode",
     "McpMode",
     "ToolAnswer",
-    "answer_item",
-    "call_items",
 ]
-
-McpMode = Literal["auto", "legacy"]
-"""`auto` speaks 2026-07-28 where the server does; `legacy` begins with `initialize`."""
 
 logger = logging.getLogger("gymhost.client")
 
-READ_SECONDS = 600  # how long an answer may take
-TIMEOUT = httpx2.Timeout(30, read=READ_SECONDS)
+PAGE = 1000  # the most that a server gives
 # hundreds of attempts at once wait for as many answers; httpx's own limit is 100 connections
 UNLIMITED = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 
@@ -57,17 +49,6 @@ class ApiError(GymhostError):
         self.problem = problem
         kind = f" {self.failure_kind}" if self.failure_kind else ""
         super().__init__(f"{status}{kind}: {problem.get('detail')}")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolAnswer:
-    """What an agent gets back from a tool."""
-
-    text: str
-    is_error: bool
-    structured_content: JSONObject | None = None
-    content: Sequence[JSONObject] = ()
-    """MCP's content blocks, of which `text` has the texts."""
 
 
 class Client:
@@ -126,7 +107,60 @@ class Client:
 
         Raises: ApiError.
         """
-        return await self.request("GET", f"/sessions/{quote(session_id, safe='')}")
+        return await self.request("GET", _record(session_id))
+
+    async def sessions(
+        self,
+        *,
+        environment: str | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[JSONObject]:
+        """Yield what the list says of each session, newest first: at most `limit`.
+
+        Those created from `since` on and before `until`; a time without an offset is local.
+
+        Raises: ApiError.
+        """
+        query = {
+            "environment": environment,
+            "status": status,
+            "since": _time(since),
+            "until": _time(until),
+        }
+        cursor: str | None = None
+        yielded = 0
+        while limit is None or yielded < limit:
+            size = PAGE if limit is None else min(limit - yielded, PAGE)
+            params = {**query, "cursor": cursor, "limit": str(size)}
+            page = _page(await self.request("GET", "/sessions", params=params))
+            for each in page.sessions[:size]:
+                yield each
+            yielded += size
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def delete(self, session_id: str) -> None:
+        """Close a session if it lives, and forget it.
+
+        Raises: ApiError.
+        """
+        await self.request("DELETE", _record(session_id))
+
+    async def prune(self, ended_before: datetime, *, environment: str | None = None) -> int:
+        """Forget the sessions that ended before a time, and return how many those were.
+
+        Raises: ApiError.
+        """
+        params = {"ended_before": _time(ended_before), "environment": environment}
+        answer = await self.request("DELETE", "/sessions", params=params)
+        pruned = answer.get("pruned")
+        if not isinstance(pruned, int):  # some other server's
+            raise ApiError(200, {"detail": str(answer)[:500]})
+        return pruned
 
     @asynccontextmanager
     async def episode(
@@ -163,21 +197,8 @@ class Client:
         not speak MCP, or did not answer in ten minutes.
         """
         episode = Episode(self, name, task or Task(), seeded)
-        error: BaseException | None = None
-        try:
-            async with AsyncExitStack() as stack:
-                if seeded.mcp is not None:
-                    episode.mcp = await stack.enter_async_context(
-                        self._connect(seeded.mcp, mcp_mode)
-                    )
-                try:
-                    yield episode
-                except BaseException as exc:
-                    error = exc
-                    raise
-        except BaseExceptionGroup as group:
-            bare = _bare(group, error)
-            raise bare from bare.__cause__
+        async with connected(episode, mcp_mode, self._transport):
+            yield episode
 
     async def close(self, name: str, session_id: str) -> None:
         """Close a session. Where that fails, the log says so, and the session expires by itself."""
@@ -236,24 +257,6 @@ class Client:
         headers = {"prefer": "return=minimal", "content-type": "application/json"}
         return await self.request("POST", f"{_path(name)}/verify", body, headers=headers)
 
-    @asynccontextmanager
-    async def _connect(
-        self, connection: McpConnection, mode: McpMode
-    ) -> AsyncGenerator[mcp.Client]:
-        # here: it takes most of a second to import, and the control plane does without
-        import mcp
-        from mcp.client.streamable_http import streamable_http_client
-
-        async with httpx2.AsyncClient(
-            headers=connection.headers, timeout=TIMEOUT, transport=self._transport
-        ) as http:
-            transport = streamable_http_client(connection.url, http_client=http)
-            # of its own: HTTP's does not see an answer that never comes while others do
-            async with mcp.Client(
-                transport, mode=mode, read_timeout_seconds=READ_SECONDS
-            ) as client:
-                yield client
-
     async def request(
         self,
         method: str,
@@ -261,15 +264,23 @@ class Client:
         body: JSONObject | bytes | None = None,
         *,
         headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str | None] | None = None,
     ) -> JSONObject:
-        """Send a control-plane request and return its JSON answer. Bytes are sent as they are.
+        """Send a control-plane request and return its JSON answer: an empty one of no content.
+
+        Bytes are sent as they are.
 
         Raises: ApiError; httpx2.HTTPError: the server could not be reached.
         """
         # no cookies: a session is named by its id, and one client has many
         self._http.cookies.clear()
+        given = {name: value for name, value in (params or {}).items() if value is not None}
         sent: dict[str, Any] = {"content" if isinstance(body, bytes) else "json": body}
-        response = await self._http.request(method, path, headers=dict(headers or {}), **sent)
+        response = await self._http.request(
+            method, path, headers=dict(headers or {}), params=given, **sent
+        )
+        if response.status_code == 204:
+            return {}
         try:
             answer = response.json()
         except (ValueError, RecursionError):  # 100,000 times `[`
@@ -285,100 +296,27 @@ class Client:
         return answer
 
 
-def answer_item(text: str) -> JSONObject:
-    """Return what an agent says, as a Responses API item."""
-    content = [{"type": "output_text", "text": text}]
-    return {"type": "message", "role": "assistant", "content": content}
+class SessionPage(BaseModel):
+    """One page of the list."""
+
+    sessions: list[JSONObject]
+    cursor: str | None
 
 
-def call_items(call_id: str, name: str, arguments: JSONObject, output: str) -> list[JSONObject]:
-    """Return a tool call and its output, as Responses API items."""
-    return [
-        {
-            "type": "function_call",
-            "call_id": call_id,
-            "name": name,
-            "arguments": json.dumps(arguments),
-        },
-        {"type": "function_call_output", "call_id": call_id, "output": output},
-    ]
+def _page(answer: JSONObject) -> SessionPage:
+    try:
+        return SessionPage.model_validate(answer)
+    except ValidationError as exc:  # some other server's
+        raise ApiError(200, {"detail": str(answer)[:500]}) from exc
+
+
+def _record(session_id: str) -> str:
+    return f"/sessions/{quote(session_id, safe='')}"
+
+
+def _time(when: datetime | None) -> str | None:
+    return None if when is None else when.astimezone(UTC).isoformat()
 
 
 def _path(environment: str) -> str:
     return f"/envs/{quote(environment, safe='')}"
-
-
-def _bare(group: BaseExceptionGroup[BaseException], error: BaseException | None) -> BaseException:
-    """Return what the MCP client's task groups have wrapped: `error`, or the only one there is."""
-    leaves = _leaves(group)
-    # not by identity: on trio, a group that passes a nursery becomes another one
-    if error is not None and leaves == _leaves(error):
-        return error
-    return leaves[0] if len(leaves) == 1 else group
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    return [leaf for part in error.exceptions for leaf in _leaves(part)]
-
-
-@dataclass
-class Episode:
-    """One attempt: its session, its tools, and what has been done in it."""
-
-    client: Client
-    environment: str
-    task: Task
-    seeded: SeedAnswer
-    mcp: mcp.Client | None = None
-    items: list[JSONObject] = field(default_factory=list)
-    """The trajectory so far, as Responses API items."""
-    verified: bool = False
-
-    @property
-    def session_id(self) -> str:
-        """The session's id, for the control plane."""
-        return self.seeded.session_id
-
-    async def tools(self) -> list[str]:
-        """Return the names of the tools this session may use."""
-        if self.mcp is None:
-            return []
-        return [tool.name for tool in (await self.mcp.list_tools()).tools]
-
-    async def call_tool(self, name: str, arguments: JSONObject | None = None) -> ToolAnswer:
-        """Call a tool as an agent does.
-
-        Raises: mcp.MCPError: what answers does not speak MCP, or did not answer in ten minutes.
-        """
-        if self.mcp is None:
-            raise RuntimeError(f"{self.environment!r} has no tools")
-        result = await self.mcp.call_tool(name, arguments or {})
-        text = "\n".join(block.text for block in result.content if block.type == "text")
-        call_id = f"call_{len(self.items) // 2}"
-        self.items += call_items(call_id, name, arguments or {}, text)
-        content = [
-            block.model_dump(mode="json", by_alias=True, exclude_none=True)
-            for block in result.content
-        ]
-        return ToolAnswer(text, bool(result.is_error), result.structured_content, content)
-
-    async def verify(
-        self, answer: str | None = None, *, output: Sequence[JSONObject] | None = None
-    ) -> JSONObject:
-        """Score the attempt: the calls made here and a final `answer`, or an `output` of its own.
-
-        Raises: ApiError: no score; the error says whether to leave the sample out.
-        """
-        items = self.items if output is None else output
-        verdict = await self.client.verify(self.environment, self.session_id, answer, output=items)
-        self.verified = True
-        return verdict
-
-    async def record(self) -> JSONObject:
-        """Return what the server has recorded of the session.
-
-        Raises: ApiError.
-        """
-        return await self.client.session(self.session_id)

@@ -49,6 +49,7 @@ def compile_chain(
     siblings: Sequence[object],
     threads: Threads,
     check: Check | None = None,
+    timed_out: Callable[[], None] = lambda: None,
 ) -> HookChain:
     """Compile `plugin`'s implementation of a hook and the wrappers around it.
 
@@ -76,6 +77,7 @@ def compile_chain(
         ],
         threads,
         check,
+        timed_out,
     )
 
 
@@ -128,9 +130,11 @@ class HookChain:
         wrappers: Sequence[HookCall],
         threads: Threads,
         check: Check | None = None,
+        timed_out: Callable[[], None] = lambda: None,
     ) -> None:
         """`check` makes of what is returned what a wrapper is sent. Where there is no wrapper, it
-        is left to the caller.
+        is left to the caller. `timed_out` is called when the implementation took too long, which
+        a wrapper may hide from the caller.
         """
         self.hook_name = hook_name
         self.implementation = implementation
@@ -139,6 +143,7 @@ class HookChain:
         self._wrappers = wrappers
         self._threads = threads
         self._check = check
+        self._timed_out = timed_out
 
     @property
     def has_wrappers(self) -> bool:
@@ -175,6 +180,7 @@ class HookChain:
         # not fail_after: a TimeoutError of the author's own must stay what it is
         with anyio.move_on_after(seconds):
             return await call()
+        self._timed_out()
         raise CallTimeout(f"{self.hook_name} of {self._environment!r}", seconds)
 
     async def _inside_wrappers(

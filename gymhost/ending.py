@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from gymhost.clock import Clock
-from gymhost.errors import RequestError, StoreError, is_crash
+from gymhost.errors import RequestError, SessionEnded, StoreError, is_crash
 from gymhost.limits import Limits
 from gymhost.models import CloseReason
 from gymhost.mount import Mount
@@ -46,6 +46,13 @@ def expires_at(row: SessionSummary, limits: Limits) -> float:
     else:
         since = row.used_at + limits.idle_seconds
     return min(since, row.created_at + limits.total_seconds)
+
+
+def expired_by(row: SessionSummary, limits: Limits) -> str:
+    """Return the name of the limit past which a session has expired."""
+    if expires_at(row, limits) == row.created_at + limits.total_seconds:
+        return "total_seconds"
+    return "unused_seconds" if row.used_at is None else "idle_seconds"
 
 
 def is_stray(error: BaseException) -> bool:
@@ -98,7 +105,10 @@ class Ending:
 
         Raises: SessionLost, StoreError.
         """
-        slot = await self._registry.by_id(mount.name, session_id)
+        try:
+            slot = await self._registry.by_id(mount.name, session_id)
+        except SessionEnded:  # pinned to a process that is gone: the sweeper will mark it so
+            return "lost"
         await self.end(mount, slot, "closed", "closed")
         return slot.row.status
 
@@ -138,7 +148,7 @@ class Ending:
 
     async def let_go(self, mount: Mount, slot: Slot, reason: CloseReason) -> None:
         """Let the environment release a session that has just ended, and give up its lease."""
-        _count_ended(mount, 1, reason)
+        _count_ended(mount, [slot.row], reason)
         await self._tell(mount, slot.row, slot.calls, reason)
         await self.unwind(mount, slot.id, slot.pin)
         if await self._registry.drop(slot, closed=True):
@@ -171,7 +181,7 @@ class Ending:
             closing=not mount.keeps_nothing,
         )
         for status in ("expired", "lost"):
-            _count_ended(mount, sum(row.status == status for row in claimed), status)
+            _count_ended(mount, [row for row in claimed if row.status == status], status)
         await self._tell_of_all(mount)
         await self._store.prune(now - limits.retention_seconds, environment=mount.name)
 
@@ -273,7 +283,9 @@ class Ending:
             logger.error("a wrapper of close hangs in session %s", row.session_id)
 
 
-def _count_ended(mount: Mount, number: int, reason: CloseReason) -> None:
-    mount.open_sessions -= number
-    if number and reason in ("expired", "lost"):
-        mount.counts[f"session_{reason}"] += number
+def _count_ended(mount: Mount, rows: Sequence[SessionSummary], reason: CloseReason) -> None:
+    mount.open_sessions -= len(rows)
+    if rows and reason in ("expired", "lost"):
+        mount.counts[f"session_{reason}"] += len(rows)
+    for row in rows if reason == "expired" else ():
+        mount.hit(expired_by(row, mount.limits))

@@ -14,7 +14,7 @@ GymhostError
 └── RequestError         503     answers a control-plane request as problem+json
     ├── InternalError    503     a bug of gymhost's own
     ├── InvalidBody      400     not JSON, or not an object
-    ├── InvalidField     422     a field of the wrong type
+    ├── InvalidField     422     a field of the wrong type, a parameter with a wrong value
     │   └── InvalidTask  422     raised by an author: the task is none of this environment's
     ├── Unauthorized     401
     ├── Forbidden        403     --no-key: a Host or Origin that is not this machine
@@ -32,6 +32,7 @@ GymhostError
     └── SessionError
         ├── SessionLost      404 never known here
         ├── SessionEnded     410 known once
+        ├── EnvironmentMissing 409   it can't be ended: nobody could tell its environment
         ├── TaskMismatch     409
         ├── AlreadyVerified  409
         └── KeyConflict      409 an Idempotency-Key with another body
@@ -47,6 +48,7 @@ __all__ = [
     "CallTimeout",
     "EnvironmentDown",
     "EnvironmentFailed",
+    "EnvironmentMissing",
     "EnvironmentTimeout",
     "Forbidden",
     "GymhostError",
@@ -127,12 +129,13 @@ class InvalidArguments(ToolError):
 class ToolRefused(ToolError):
     """The call was never started: no session, a session that has ended, or a limit.
 
-    `kind` says which, and is what it is counted under.
+    `kind` says which, and is what it is counted under; `limit` names the one of `Limits`.
     """
 
-    def __init__(self, message: str, kind: str = "refused") -> None:
+    def __init__(self, message: str, kind: str = "refused", *, limit: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.limit = limit
 
 
 class CallTimeout(GymhostError):
@@ -176,7 +179,7 @@ class InvalidBody(RequestError):
 
 
 class InvalidField(RequestError):
-    """A field of the body has the wrong type."""
+    """A field of the body, or a parameter, has a value that it can't have."""
 
     status = 422
     failure_kind = "invalid_request"
@@ -332,6 +335,12 @@ class SessionEnded(SessionError):
     @classmethod
     def failure_kinds(cls) -> tuple[str, ...]:
         return ("session_closed", "session_expired", "session_lost")
+
+
+class EnvironmentMissing(SessionError):
+    """The session's environment has to be told that it ends, and is not mounted."""
+
+    failure_kind = "environment_missing"
 
 
 class TaskMismatch(SessionError):

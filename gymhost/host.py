@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,13 +24,22 @@ from gymhost.config import EnvironmentConfig
 from gymhost.dispatch import create_plugin_manager
 from gymhost.ending import Ending, hook_failures_answered
 from gymhost.environment import Environment
-from gymhost.errors import EnvironmentDown, OverCapacity, StoreError, UnknownEnvironment
+from gymhost.errors import (
+    EnvironmentDown,
+    EnvironmentMissing,
+    OverCapacity,
+    SessionEnded,
+    SessionLost,
+    StoreError,
+    UnknownEnvironment,
+)
 from gymhost.lifecycle import Lifecycle
 from gymhost.models import JSONObject, ToolOutcome
 from gymhost.mount import Mount
 from gymhost.plugins import PluginLoader, PluginRecord
 from gymhost.registry import Registry
 from gymhost.seeding import Seeded, Seeding
+from gymhost.store_health import StoreHealth
 from gymhost.stores import ENDED, SessionStore, Status, open_store
 from gymhost.verification import Verification, VerifyAnswer
 
@@ -64,6 +73,7 @@ class Host:
         extension_options: Mapping[str, Mapping[str, Any]] | None = None,
         extensions_wrap: bool = True,
         store: str | SessionStore = "memory://",
+        keep_trajectories: bool = False,
         clock: Clock | None = None,
     ) -> None:
         """Load the plugins.
@@ -72,16 +82,21 @@ class Host:
         `only`, they alone are mounted. `discover=False` does not look for installed plugins.
         `extension_options` are the keyword arguments of installed extensions, by their names.
         Without `extensions_wrap`, extensions register their environments and do nothing else.
+        `keep_trajectories` keeps what was scored beside the score.
         A plugin that fails is in `records`, with its cause.
         """
         self.clock = clock or SystemClock()
         self.store = open_store(store) if isinstance(store, str) else store
+        self.store_health = StoreHealth(self.store, self.clock)
         self.registry = Registry(self.store, self.clock)
+        self.keep_trajectories = keep_trajectories
         self.stopping = False
         self._ending = Ending(self.store, self.registry, self.clock)
         self._seeding = Seeding(self.store, self.registry, self.clock, self._ending)
         self._calling = Calling(self.store, self.registry, self.clock, self._ending)
-        self._verification = Verification(self.store, self.registry, self.clock, self._ending)
+        self._verification = Verification(
+            self.store, self.registry, self.clock, self._ending, keep_trajectories
+        )
         self._manager = create_plugin_manager()
         self._loader = PluginLoader(self._manager, blocked, extension_options or {})
         if discover:
@@ -90,7 +105,8 @@ class Host:
             self._loader.add_extension(extension)
         if not extensions_wrap:
             for loaded in self._loader.extensions:
-                self._manager.unregister(loaded.instance)
+                if self._manager.is_registered(loaded.instance):  # one that failed is out already
+                    self._manager.unregister(loaded.instance)
         self.mounts = self._mount_all(environments or {}, only=only)
         self._stack = AsyncExitStack()
         self._running: tuple[TaskGroup, Lifecycle] | None = None
@@ -148,9 +164,10 @@ class Host:
         `gone` returns when the caller has gone away: a call that still waits then never starts.
         """
         mount = self.mounts.get(name)
-        if mount is None or self.stopping:
-            what = "The server is stopping." if self.stopping else f"{name!r} is not served."
-            return ToolOutcome.error(what, "refused")
+        if mount is None:
+            return ToolOutcome.error(f"{name!r} is not served.", "refused")
+        if self.stopping:
+            return await self._calling.refuse_for_stop(mount, token)
         return await self._calling.call_tool(mount, token, tool_name, arguments, gone)
 
     async def verify(
@@ -185,6 +202,28 @@ class Host:
         Raises: SessionLost, StoreError, UnknownEnvironment, EnvironmentDown.
         """
         return await self._ending.close(self.mount(name), session_id)
+
+    async def forget(self, session_id: str) -> None:
+        """Forget a session, whatever its environment: it is closed first if it lives.
+
+        Raises: SessionLost, StoreError; EnvironmentMissing: it can't be closed; OverCapacity:
+        another process works on it, or its environment is yet to be told that it has ended.
+        """
+        row = await self.store.get(session_id)
+        mount = self.mounts.get(row.environment) if row is not None else None
+        # one that is closing is left to the sweeper, which could not have it while it is open here
+        if row is not None and mount is not None and not row.closing:
+            with suppress(SessionEnded):  # pinned to a process that is gone: the sweeper's, too
+                await self._ending.close(mount, session_id)  # or wait for a verify of an ended one
+            row = await self.store.get(session_id)
+        if row is not None and (row.status not in ENDED or row.closing):
+            if mount is None:
+                raise EnvironmentMissing(
+                    f"{row.environment!r} is not served, and has to be told that the session ends."
+                )
+            raise OverCapacity(f"{row.environment!r} is being told that the session has ended.")
+        if not await self.registry.forget(session_id):
+            raise SessionLost(f"No session {session_id!r} is known.")
 
     async def maintain(self) -> None:
         """Renew leases, expire sessions and forget old ones, once. The host does it by itself.

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gymhost.config.mask import Mask
 from gymhost.config.text import plain, secrets_in
 from gymhost.discovery import AUTHOR_ERRORS
 from gymhost.environment import Environment
@@ -30,16 +31,9 @@ def instantiate(cls: Callable[..., Any], options: Mapping[str, Any]) -> Any:
         )
         secrets = set(secrets_in(dict(options))) - {""}
         if secrets:
-            raise PluginLoadError(f"{problem}: {_without(secrets, exc)}") from None
+            said = Mask(secrets, shortest=1)(": ".join(_parts(exc)))
+            raise PluginLoadError(f"{problem}: {said}") from None
         raise PluginLoadError(problem) from exc
-
-
-def _without(secrets: set[str], error: BaseException) -> str:
-    text = ": ".join(_parts(error))
-    for secret in sorted(secrets, key=len, reverse=True):  # one may be part of another
-        for written in (secret, repr(secret)[1:-1]):
-            text = text.replace(written, "***")
-    return text
 
 
 def _parts(error: BaseException | None) -> Iterator[str]:

@@ -21,13 +21,13 @@ class Limits:
     calls_in_flight: int = 256
     """Tool calls running or waiting; past it, a tool error."""
     session_queue: int = 16
-    """Calls waiting in one session; past it, a tool error."""
+    """Calls waiting in one session, or running at once in it; past it, a tool error."""
     session_calls: int = 1_000
     """Calls recorded in one session; past it, a tool error."""
     result_bytes: int = MIB
     """One tool result, as JSON."""
     threads: int = 16
-    """Threads for plain `def` tools and hooks; a call waits for one within its timeout."""
+    """Threads for plain `def` tools, and as many for hooks; a call waits within its timeout."""
     stuck_threads: int = 4
     """Abandoned threads that still run, before the environment reads as degraded."""
     startup_seconds: float = 30.0

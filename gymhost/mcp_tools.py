@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from gymhost.errors import InvalidArguments, ToolDefinitionError, ToolError
 from gymhost.models import JSONObject, ToolOutcome, finite_json
 from gymhost.session import Session
-from gymhost.signatures import check_parameter, explain, injected, is_async
+from gymhost.signatures import check_parameter, explain, injected, is_async, refuse_non_finite
 from gymhost.threads import Threads
 from gymhost.tools import ToolOptions
 
@@ -103,7 +103,7 @@ class EnvironmentMCPServer(MCPServer[Any]):
             )
         if options.get("structured_output"):
             self.structured.add(own_name)
-        super().add_tool(self._in_its_place(function), name, **options)
+        super().add_tool(self._in_its_place(function, own_name), name, **options)
 
     def completion(self) -> NoReturn:
         """Refuse it: only tools are served."""
@@ -113,12 +113,16 @@ class EnvironmentMCPServer(MCPServer[Any]):
         """Refuse it: only tools are served."""
         raise ToolDefinitionError("register_tools registered a route: only tools are served")
 
-    def _in_its_place(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _in_its_place(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         """Return a coroutine function that runs it: here, or a plain `def` in our threads."""
         inline = is_async(function)
+        parameters = inspect.signature(function).parameters
+        defaults = {each.name: each.default for each in parameters.values()}
 
         @functools.wraps(function)
         async def run(**given: Any) -> Any:
+            sent = {key: value for key, value in given.items() if value is not defaults[key]}
+            refuse_non_finite(sent, name)
             if inline:
                 result = function(**given)
             else:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from gymhost.errors import InvalidField
 
 __all__ = [
+    "MASKING_KINDS",
     "TOKEN_HEADER",
     "CloseReason",
     "JSONObject",
@@ -110,6 +111,13 @@ class Task:
         return None if raw is None else Reference.model_validate(raw)
 
 
+MASKING_KINDS = ("environment_error", "environment_timeout", "store_error", "cancelled")
+"""What spoils a sample: the environment's fault, or the host's; never what an agent can cause.
+
+`cancelled` is a call that a stop of the server has cut short.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
     """What a tool call came to: MCP content blocks, and how it ended.
@@ -140,6 +148,19 @@ class ToolOutcome:
     def text(self) -> str:
         """The text blocks, joined by newlines."""
         return "\n".join(block["text"] for block in self.content if block.get("type") == "text")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the content, or of the structured content where that is larger."""
+        content = sum(
+            len(block["text"].encode())
+            if block.get("type") == "text"
+            else len(pydantic_core.to_json(block))
+            for block in self.content
+        )
+        if self.structured_content is None:
+            return content
+        return max(content, len(pydantic_core.to_json(self.structured_content)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,14 @@ from gymhost.errors import (
     ToolDefinitionError,
     is_crash,
 )
-from gymhost.models import JSONObject, Task, ToolCall, ToolOutcome, VerifyResult
+from gymhost.models import (
+    MASKING_KINDS,
+    JSONObject,
+    Task,
+    ToolCall,
+    ToolOutcome,
+    VerifyResult,
+)
 from gymhost.plugins import LoadedEnvironment, PluginRecord
 from gymhost.scores import as_result, checked_result
 from gymhost.session import Session, checked_state
@@ -55,18 +62,39 @@ class Mount:
         self.instance = loaded.instance
         self.limits = loaded.config.limits
         self.on_failure: Literal["error", "report"] = loaded.config.on_failure
-        self.threads = Threads(self.limits.threads)
-        self.tools = ToolSet(self.limits.result_bytes)
+        self.counts: Counter[str] = Counter()
+        """Since the start: calls, seeds, verdicts, and failures by kind."""
+        self.limits_hit: Counter[str] = Counter()
+        """Since the start: how often each of the limits was reached, by its name."""
+        self.threads = self._own_threads()
+        """For tools."""
+        self.hook_threads = self._own_threads()
+        """As many more, for hooks: the threads that tools have taken, which an agent can let
+        them do at will, must not keep its attempt from being scored."""
+        self.tools = ToolSet()
         for method_tool in method_tools(self.instance, self.threads):
             self.tools.add(method_tool)
         # object's: a frozen dataclass may be an environment, too
         object.__setattr__(self.instance, "_run_tool", self.tools.run)
         self.open_sessions = 0
         self.calls_in_flight = 0
-        self.counts: Counter[str] = Counter()
-        """Since the start: calls, seeds, verdicts, and failures by kind."""
-
         self.compile_hooks(manager, siblings)
+
+    def _own_threads(self) -> Threads:
+        return Threads(
+            self.limits.threads,
+            waits=partial(self.hit, "threads"),
+            abandons=self._count_abandoned,
+        )
+
+    def _count_abandoned(self) -> None:
+        self.counts["abandoned_thread"] += 1
+        if self.degraded:
+            self.hit("stuck_threads")
+
+    def hit(self, limit: str, number: int = 1) -> None:
+        """Count that one of the limits was reached."""
+        self.limits_hit[limit] += number
 
     def compile_hooks(
         self, manager: pluggy.PluginManager, siblings: Sequence[Environment[Any]]
@@ -76,27 +104,28 @@ class Mount:
         Raises: HookError: a hook is implemented twice.
         """
 
-        def chain(hook: str, check: Check | None = None) -> HookChain:
+        def chain(hook: str, limit: str, check: Check | None = None) -> HookChain:
             return compile_chain(
                 manager,
                 hook,
                 self.instance,
                 environment=self.name,
                 siblings=siblings,
-                threads=self.threads,
+                threads=self.threads if hook == "call_tool" else self.hook_threads,
                 check=check,
+                timed_out=partial(self.hit, limit),
             )
 
-        self._startup = chain("startup")
-        self._shutdown = chain("shutdown")
-        self._seed = chain("seed", partial(checked_state, model=self.instance.state_type))
-        self._allowed_tools = chain("allowed_tools")
-        self._call_tool = chain("call_tool", partial(_checked, "call_tool", ToolOutcome))
-        self._verify = chain("verify", checked_result)
-        self._close = chain("close")
-        self._aggregate_metrics = chain(
-            "aggregate_metrics", partial(_checked, "aggregate_metrics", AggregateMetrics)
-        )
+        check_state = partial(checked_state, model=self.instance.state_type)
+        check_metrics = partial(_checked, "aggregate_metrics", AggregateMetrics)
+        self._startup = chain("startup", "startup_seconds")
+        self._shutdown = chain("shutdown", "close_seconds")
+        self._seed = chain("seed", "seed_seconds", check_state)
+        self._allowed_tools = chain("allowed_tools", "seed_seconds")
+        self._call_tool = chain("call_tool", "tool_seconds", self._checked_outcome)
+        self._verify = chain("verify", "verify_seconds", checked_result)
+        self._close = chain("close", "close_seconds")
+        self._aggregate_metrics = chain("aggregate_metrics", "verify_seconds", check_metrics)
 
     async def startup(self, run: Runner) -> None:
         """Take the tools that the author registers, and start the environment.
@@ -159,8 +188,20 @@ class Mount:
     ) -> ToolOutcome:
         """Run one tool call, inside the wrappers."""
         arguments = {"session": session, "call": call}
-        outcome = await self._call_tool(arguments, self.tool_seconds(tool))
-        return _checked("call_tool", ToolOutcome, outcome)
+        return self._checked_outcome(await self._call_tool(arguments, self.tool_seconds(tool)))
+
+    def _checked_outcome(self, outcome: Any) -> ToolOutcome:
+        return self.sized(_checked("call_tool", ToolOutcome, outcome))
+
+    def sized(self, outcome: ToolOutcome) -> ToolOutcome:
+        """Return an outcome, or instead of one that is too large, that it is."""
+        size, most = outcome.size, self.limits.result_bytes
+        if size <= most:
+            return outcome
+        self.hit("result_bytes")
+        what = "The tool failed with" if outcome.is_error else "The result has"
+        kind = outcome.kind if outcome.kind in MASKING_KINDS else "limit"
+        return ToolOutcome.error(f"{what} {size} bytes, more than the {most} allowed.", kind)
 
     async def verify(self, session: Session[Any], trajectory: Trajectory) -> VerifyResult:
         """Score an attempt.
@@ -214,17 +255,24 @@ class Mount:
             return error
         if isinstance(error, CallTimeout):
             self.counts["environment_timeout"] += 1
+            self.counts[f"{what}_failed"] += 1
             return EnvironmentTimeout(f"{what} took longer than {error.seconds:g} s.")
         if not is_crash(error):
             return error
         self.counts["environment_error"] += 1
+        self.counts[f"{what}_failed"] += 1
         logger.error("%s of %s failed", what, self.name, exc_info=error)
         return EnvironmentFailed(f"{what} of {self.name!r} failed. The log has the cause.")
 
     @property
     def degraded(self) -> bool:
         """Whether too many abandoned threads still run."""
-        return self.threads.stuck > self.limits.stuck_threads
+        return self.stuck_threads > self.limits.stuck_threads
+
+    @property
+    def stuck_threads(self) -> int:
+        """Abandoned threads that still run."""
+        return self.threads.stuck + self.hook_threads.stuck
 
 
 def _checked(hook: str, kind: type[_ResultT], result: Any) -> _ResultT:

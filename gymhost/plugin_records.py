@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gymhost.errors import PluginLoadError
 
-__all__ = ["PluginRecord", "check_all_up", "describe"]
+__all__ = ["Kind", "PluginRecord", "check_all_up", "describe"]
+
+Kind = Literal["environment", "extension", "unknown"]
+
+
+def _as_it_is(text: str) -> str:
+    return text
 
 
 @dataclass(slots=True)
@@ -16,16 +23,23 @@ class PluginRecord:
     """What became of one plugin, or of one mounted environment."""
 
     name: str
-    kind: Literal["environment", "extension", "unknown"]
+    kind: Kind
     status: Literal["up", "failed", "blocked"]
     distribution: str | None = None
     version: str | None = None
     error: BaseException | None = None
+    mask: Callable[[str], str] = field(default=_as_it_is, repr=False, compare=False)
+    """Hides the operator's secrets, which an author's error may quote."""
 
     @property
     def reason(self) -> str | None:
         """Why it failed, in one line, the cause included."""
-        return None if self.error is None else describe(self.error)
+        return None if self.error is None else self.mask(describe(self.error))
+
+    @property
+    def traceback(self) -> str:
+        """How it failed, in many lines."""
+        return self.mask("".join(traceback.format_exception(self.error)))
 
 
 def check_all_up(records: Sequence[PluginRecord]) -> None:

@@ -12,13 +12,15 @@ import pluggy
 
 from gymhost.config import EnvironmentConfig
 from gymhost.config.environment import check_name
+from gymhost.config.mask import Mask
+from gymhost.config.text import secrets_in
 from gymhost.discovery import AUTHOR_ERRORS, Installed, installed
 from gymhost.dispatch import HookCall
 from gymhost.environment import Environment
 from gymhost.errors import PluginLoadError
 from gymhost.hookrules import check_environment, check_extension
 from gymhost.instances import compare_by_identity, instantiate
-from gymhost.plugin_records import PluginRecord, check_all_up
+from gymhost.plugin_records import Kind, PluginRecord, check_all_up
 
 __all__ = [
     "Extension",
@@ -78,6 +80,9 @@ class PluginLoader:
         self._extension_options = extension_options or {}
         self._sources: dict[str, _Source] = {}
         self._failed: dict[str, BaseException] = {}
+        self._mask = Mask()
+        for options in self._extension_options.values():
+            self._mask.learn(secrets_in(options))
         self.records: list[PluginRecord] = []
         self.agents: dict[str, Callable[..., Any] | str] = {}
         """What makes agents, by the names that extensions have given them."""
@@ -86,9 +91,7 @@ class PluginLoader:
     def discover(self) -> None:
         """Import what is installed, and register it."""
         for plugin in installed():
-            record = PluginRecord(
-                plugin.name, "unknown", "failed", plugin.distribution, plugin.version
-            )
+            record = self._new_record(plugin.name, "unknown", plugin.distribution, plugin.version)
             if plugin.name in self._blocked:
                 self._record_blocked(record)
                 continue
@@ -119,7 +122,7 @@ class PluginLoader:
     def add_extension(self, plugin: object) -> None:
         """Register an object, or an instance of a class, whose hooks wrap the environments'."""
         name = getattr(plugin, "__name__", type(plugin).__name__)
-        record = PluginRecord(self._free_name(name), "extension", "failed")
+        record = self._new_record(self._free_name(name), "extension")
         try:
             extension = self._register_extension(plugin, record)
         except AUTHOR_ERRORS as exc:
@@ -166,9 +169,8 @@ class PluginLoader:
                 if name in self._sources or name in sources:
                     raise PluginLoadError(f"{record.name!r} registers {name!r}, which is taken")
             except PluginLoadError as exc:
-                failed = PluginRecord(str(name), "environment", "failed")
-                failed.distribution, failed.version = record.distribution, record.version
-                self._record_failure(failed, exc)
+                whose = record.distribution, record.version
+                self._record_failure(self._new_record(str(name), "environment", *whose), exc)
             else:
                 sources[name] = _Source(plugin, record.distribution, record.version, options)
 
@@ -204,6 +206,8 @@ class PluginLoader:
         """Build the installed environments (unless `only`) and the configured ones."""
         mounts = {} if only else {name: EnvironmentConfig() for name in self._sources}
         mounts.update(configs)
+        for config in configs.values():
+            self._mask.learn(secrets_in(config.options))
         self._refuse_unused_options()
         built = [self._build(name, config) for name, config in sorted(mounts.items())]
         for name in sorted(self._blocked - {each.name for each in self.records}):
@@ -214,7 +218,7 @@ class PluginLoader:
         """Record the extensions that are configured and not there."""
         known = {extension.name for extension in self.extensions}
         for name in sorted(self._extension_options.keys() - known - self._failed.keys()):
-            record = PluginRecord(name, "extension", "failed")
+            record = self._new_record(name, "extension")
             what = (
                 f"no extension is named {name!r}. Installed: {', '.join(sorted(known)) or 'none'}"
             )
@@ -226,7 +230,7 @@ class PluginLoader:
                 self._record_failure(record, PluginLoadError(what))
 
     def _build(self, name: str, config: EnvironmentConfig) -> LoadedEnvironment | None:
-        record = PluginRecord(name, "environment", "failed")
+        record = self._new_record(name, "environment")
         if name in self._blocked:
             self._record_blocked(record)
             return None
@@ -285,6 +289,12 @@ class PluginLoader:
         """Record that a plugin failed after it was registered, and take its hooks out again."""
         self._manager.unregister(instance)
         self._note(record, error)
+
+    def _new_record(
+        self, name: str, kind: Kind, distribution: str | None = None, version: str | None = None
+    ) -> PluginRecord:
+        """Return a record that has failed, until it is up."""
+        return PluginRecord(name, kind, "failed", distribution, version, mask=self._mask)
 
     def _record_failure(self, record: PluginRecord, error: BaseException) -> None:
         self.records.append(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from weakref import WeakValueDictionary
 
@@ -45,6 +46,18 @@ def hash_token(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
+@dataclass(slots=True)
+class SessionsUse:
+    """What the sessions of one environment use of what its limits allow to each."""
+
+    session_calls: int = 0
+    """The most that one has made."""
+    session_queue: int = 0
+    """The most that wait, or run at once, in one."""
+    calls_waiting: int = 0
+    """In all of them."""
+
+
 class Registry:
     """The sessions that this process works on, over a store.
 
@@ -72,6 +85,18 @@ class Registry:
             for slot in self._slots.values()
             if slot.pin is not None and slot.row.environment == environment
         ]
+
+    def use(self, environment: str) -> SessionsUse:
+        """Return how far the sessions of an environment that are here are from their limits."""
+        used = SessionsUse()
+        for slot in self._slots.values():
+            if slot.row.environment == environment:
+                used.session_calls = max(used.session_calls, len(slot.calls))
+                # one call alone waits for nobody: most sessions
+                waiting = slot.turns.waiting if slot.users > 1 else 0
+                used.calls_waiting += waiting
+                used.session_queue = max(used.session_queue, waiting, slot.turns.concurrent)
+        return used
 
     async def by_token(self, environment: str, token: str | None) -> Slot:
         """Return the session that a token opens in this environment.
@@ -196,6 +221,18 @@ class Registry:
             except StoreError:
                 logger.exception("the lease of session %s could not be renewed", slot.id)
             return True
+
+    async def forget(self, session_id: str) -> bool:
+        """Forget a session that has ended, and its tokens; say whether there was one.
+
+        Raises: StoreError: it is as it was.
+        """
+        async with self._lock(session_id):  # nobody opens it meanwhile
+            forgotten = await self.store.forget(session_id)
+            slot = self._slots.pop(session_id, None) if forgotten else None
+            for token_hash in slot.token_hashes if slot is not None else ():
+                self._tokens.pop(token_hash, None)
+            return forgotten
 
     async def drop_all(self) -> None:
         """Give every lease back."""

@@ -90,6 +90,7 @@ class Seeding:
     ) -> Seeded:
         if mount.open_sessions >= mount.limits.open_sessions:
             mount.counts["over_capacity"] += 1
+            mount.hit("open_sessions")
             raise OverCapacity(
                 f"{mount.name!r} has {mount.open_sessions} open sessions, its limit."
             )

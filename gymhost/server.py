@@ -21,15 +21,14 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import anyio
-import hypercorn.asyncio.tcp_server
 import hypercorn.asyncio.worker_context
-import hypercorn.trio.tcp_server
 import hypercorn.trio.worker_context
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.typing import ConnectionState
 
+from gymhost.connections import CONNECTION_SECONDS, AsyncioConnection, Connections, TrioConnection
 from gymhost.errors import ServeError
 from gymhost.host import task_group
 from gymhost.http.app import GymhostApp
@@ -41,8 +40,6 @@ Backend = Literal["asyncio", "trio"]
 logger = logging.getLogger("gymhost.server")
 
 GRACE_SECONDS = 10.0
-# What open connections get after everything of ours has ended, before they are cut off.
-CONNECTION_SECONDS = 2.0
 # What the host gets to stop; its own limits are shorter, for hooks that can be cancelled.
 HOST_SECONDS = 60.0
 BACKLOG = 2048
@@ -105,55 +102,21 @@ async def serve(
 ) -> None:
     """Serve inside a running event loop, until `stop` returns. What then still runs is cut off."""
     listen = _listen_trio if backend == "trio" else _listen_asyncio
-    connections = _Connections()
+    connections = Connections()
     async with app.router.lifespan_context(app), listen(app, bound, connections):
         await stop()
 
 
-class _Connections:
-    """The open connections. One that fails is closed alone; at the end all are."""
-
-    def __init__(self) -> None:
-        self._cuts: set[Callable[[], object]] = set()
-        self._none = anyio.Event()
-
-    async def serve(self, connection: Awaitable[None], cut: Callable[[], object]) -> None:
-        """Serve one until it is closed. `cut` closes it without the client's help."""
-        self._cuts.add(cut)
-        try:
-            await connection
-        except Exception as exc:  # noqa: BLE001 - hypercorn's, over what a client sent
-            logger.warning("a connection was closed: %s", _describe(exc))
-            cut()
-        finally:
-            self._cuts.remove(cut)
-            if not self._cuts:
-                self._none.set()
-
-    async def close(self) -> None:
-        """Wait for hypercorn to close them, which it was told to, and cut off the rest."""
-        try:
-            if self._cuts:
-                self._none = anyio.Event()
-                with anyio.move_on_after(CONNECTION_SECONDS):
-                    await self._none.wait()
-        finally:
-            for cut in list(self._cuts):
-                cut()
-
-
 @asynccontextmanager
 async def _listen_asyncio(
-    app: GymhostApp, bound: socket.socket, connections: _Connections
+    app: GymhostApp, bound: socket.socket, connections: Connections
 ) -> AsyncGenerator[None]:
     config, context = _config(), hypercorn.asyncio.worker_context.WorkerContext(None)
     loop = asyncio.get_running_loop()
     async with anyio.create_task_group() as tasks:
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connection = hypercorn.asyncio.tcp_server.TCPServer(
-                _wrap(app), loop, config, context, {}, reader, writer
-            )
+            connection = AsyncioConnection(_wrap(app), loop, config, context, {}, reader, writer)
             tasks.start_soon(connections.serve, connection, writer.transport.abort)
 
         listener = await asyncio.start_server(connected, sock=bound, backlog=BACKLOG)
@@ -167,12 +130,12 @@ async def _listen_asyncio(
 
 @asynccontextmanager
 async def _listen_trio(
-    app: GymhostApp, bound: socket.socket, connections: _Connections
+    app: GymhostApp, bound: socket.socket, connections: Connections
 ) -> AsyncGenerator[None]:
     config, context = _config(), hypercorn.trio.worker_context.WorkerContext(None)
 
     async def connected(stream: trio.SocketStream) -> None:
-        connection = hypercorn.trio.tcp_server.TCPServer(
+        connection = TrioConnection(
             _wrap(app), config, context, ConnectionState({}), cast(Any, stream)
         )
         await connections.serve(connection, stream.socket.close)
@@ -201,12 +164,6 @@ def _config() -> Config:
     config.keep_alive_max_requests = 1_000_000_000
     config.include_server_header = False
     return config
-
-
-def _describe(error: Exception) -> str:
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _count(number: int, thing: str, rest: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,20 @@ from gymhost.errors import InvalidArguments, ToolDefinitionError
 from gymhost.models import JSONObject, finite_json
 from gymhost.session import Session
 
-__all__ = ["Plan", "check_parameter", "explain", "injected", "is_async", "plan_for"]
+__all__ = [
+    "Plan",
+    "check_parameter",
+    "explain",
+    "injected",
+    "is_async",
+    "plan_for",
+    "refuse_non_finite",
+]
+
+
+# JSON has no NaN, and pydantic reads one in "nan", an infinity in 1 with 400 zeros. A tool that
+# repeats it would fail, and its agent's sample be masked, at the agent's will.
+ARGUMENTS = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,8 @@ class Plan:
     """Fields whose default only pydantic knows: `city: str = Field("Paris")`."""
     sessions: tuple[str, ...]
     session_ids: tuple[str, ...]
+    has_models: bool
+    """Whether a parameter has a model of the author's, whose own configuration rules it."""
 
     def bind(self, session: Session[Any], arguments: JSONObject) -> dict[str, Any]:
         """Return what to call the function with.
@@ -55,6 +71,8 @@ class Plan:
             # what was not sent is the function's own default
             if field in validated.model_fields_set or field in self.filled
         }
+        if self.has_models:
+            refuse_non_finite(chosen, self.name)
         chosen.update(dict.fromkeys(self.sessions, session))
         chosen.update(dict.fromkeys(self.session_ids, session.id))
         return chosen
@@ -97,9 +115,7 @@ def _make_plan(name: str, function: Callable[..., Any], method: Callable[..., An
             filled.add(field)
         definitions[field] = (hint, Field(default, alias=parameter.name))
     try:
-        model = create_model(
-            f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **definitions
-        )
+        model = create_model(f"{name}_arguments", __config__=ARGUMENTS, **definitions)
         schema = model.model_json_schema(schema_generator=_ToolSchema)
         finite_json(schema)
     except (PydanticUserError, SchemaError, NameError, TypeError, ValueError) as exc:
@@ -115,7 +131,32 @@ def _make_plan(name: str, function: Callable[..., Any], method: Callable[..., An
         filled=frozenset(filled),
         sessions=sessions,
         session_ids=session_ids,
+        has_models="$defs" in schema,
     )
+
+
+def refuse_non_finite(arguments: Mapping[str, Any], tool_name: str) -> None:
+    """Refuse a NaN or an infinity in what was validated: see `ARGUMENTS`.
+
+    Raises: InvalidArguments.
+    """
+    for name, value in arguments.items():
+        if not _is_finite(value):
+            raise InvalidArguments(
+                f"Invalid arguments for {tool_name!r}: {name}: a number is not finite."
+            )
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, BaseModel):  # an author's default may be infinite
+        return all(_is_finite(getattr(value, name)) for name in value.model_fields_set)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_finite, value))
+    return True
 
 
 class _ToolSchema(GenerateJsonSchema):

@@ -9,16 +9,12 @@ from typing import Any
 import anyio
 
 from gymhost.errors import RequestError, ToolRefused
-from gymhost.models import ToolCall
+from gymhost.models import MASKING_KINDS, ToolCall
 from gymhost.pins import Pin
 from gymhost.session import Session
 from gymhost.stores import Lease, SessionRow, SessionStore
 
 __all__ = ["Slot", "Turns", "VerifyRun"]
-
-# What spoils a sample: the environment's fault, or the host's; never what an agent can cause.
-# `cancelled` is a call that a stop of the server has cut short.
-MASKING_KINDS = ("environment_error", "environment_timeout", "store_error", "cancelled")
 
 
 class Turns:
@@ -34,6 +30,11 @@ class Turns:
         """Calls that wait for their turn."""
         return self._lock.statistics().tasks_waiting
 
+    @property
+    def concurrent(self) -> int:
+        """Calls that run without a turn."""
+        return self._concurrent
+
     async def take(self, queue: int, gone: Callable[[], Awaitable[Any]] | None) -> bool:
         """Wait for a turn; return False, without one, where the caller goes away meanwhile.
 
@@ -46,7 +47,11 @@ class Turns:
         else:
             return True
         if self.waiting >= queue:
-            raise ToolRefused(f"This session has {queue} calls waiting already.", "limit")
+            raise ToolRefused(
+                f"This session has {queue} calls waiting already.",
+                "session_queue",
+                limit="session_queue",
+            )
         if gone is None:
             await self._lock.acquire()
             return True
@@ -80,8 +85,18 @@ class Turns:
         """End a turn."""
         self._lock.release()
 
-    def begin_concurrent(self) -> None:
-        """Begin a call that needs no turn."""
+    def begin_concurrent(self, most: int) -> None:
+        """Begin a call that needs no turn.
+
+        Raises: ToolRefused: `most` of them run already. Nobody has to wait for a turn here, so
+        one session could else take every call that its environment has in flight.
+        """
+        if self._concurrent >= most:
+            raise ToolRefused(
+                f"This session has {most} calls running at once already.",
+                "session_queue",
+                limit="session_queue",
+            )
         self._concurrent += 1
 
     def end_concurrent(self) -> None:

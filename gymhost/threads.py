@@ -41,7 +41,18 @@ class Threads:
     keeps its place till then.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        waits: Callable[[], None] = lambda: None,
+        abandons: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`waits` is called for each call that finds every place taken, `abandons` for each thread
+        that its caller leaves to itself.
+        """
+        self._waits = waits
+        self._abandons = abandons
         self._limiter = CapacityLimiter(size)
         # anyio gives a cancelled call's token back at once on asyncio, though its thread goes on;
         # so the places are counted here, and anyio's own limiter is one that never binds.
@@ -54,6 +65,11 @@ class Threads:
         return int(self._limiter.borrowed_tokens)
 
     @property
+    def waiting(self) -> int:
+        """Calls that wait for a place."""
+        return self._limiter.statistics().tasks_waiting
+
+    @property
     def stuck(self) -> int:
         """Threads that still run though their caller has given up."""
         return self._stuck
@@ -61,6 +77,8 @@ class Threads:
     async def run(self, function: Callable[[], T]) -> T:
         """Await a function in a thread; when cancelled, leave the thread to itself."""
         place = _Place()
+        if self._limiter.available_tokens < 1:
+            self._waits()
         await self._limiter.acquire_on_behalf_of(place)
         try:
             (result,) = await to_thread.run_sync(
@@ -74,6 +92,7 @@ class Threads:
         finally:
             if place.leave():
                 self._stuck += 1
+                self._abandons()
             else:
                 self._limiter.release_on_behalf_of(place)
 

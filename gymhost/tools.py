@@ -87,9 +87,8 @@ class Tool(Protocol):
 class ToolSet:
     """One environment's tools, by name."""
 
-    def __init__(self, result_bytes: int) -> None:
+    def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
-        self._result_bytes = result_bytes
 
     def add(self, tool: Tool) -> None:
         """Add a tool.
@@ -124,10 +123,10 @@ class ToolSet:
         tool = self._tools.get(call.name)
         if tool is None:
             raise UnknownTool(f"There is no tool named {call.name!r}.")
-        return to_outcome(await tool.run(session, call.arguments), self._result_bytes)
+        return to_outcome(await tool.run(session, call.arguments))
 
 
-def to_outcome(value: Any, result_bytes: int) -> ToolOutcome:
+def to_outcome(value: Any) -> ToolOutcome:
     """Return a tool's value as MCP content.
 
     A string is text alone: beside structured content, some agents show the model the JSON.
@@ -135,30 +134,34 @@ def to_outcome(value: Any, result_bytes: int) -> ToolOutcome:
     Raises: ValueError, pydantic_core.PydanticSerializationError: the value is not finite JSON.
     """
     if isinstance(value, ToolOutcome):
-        outcome = value
-        encoded = finite_json([value.content, value.structured_content]).encode()
-    elif isinstance(value, str):
-        outcome, encoded = ToolOutcome.ok(value), value.encode()
-    else:
-        plain = pydantic_core.to_jsonable_python(value)
-        try:
-            text = finite_json(plain)
-        except ValueError as exc:
-            if "integer string conversion" not in str(exc):
-                raise
-            # Python's limit; an agent's huge argument must not spoil its own sample
-            return ToolOutcome.error("The result has a number of too many digits.", "limit")
-        encoded = text.encode()
-        structured = isinstance(value, BaseModel | Mapping) or dataclasses.is_dataclass(value)
-        outcome = ToolOutcome(
-            [{"type": "text", "text": text}],
-            structured_content=plain if structured and isinstance(plain, dict) else None,
-        )
-    if len(encoded) > result_bytes:
-        return ToolOutcome.error(
-            f"The result has {len(encoded)} bytes, more than the {result_bytes} allowed.", "limit"
-        )
-    return outcome
+        _sendable([value.content, value.structured_content])
+        return value
+    if isinstance(value, str):
+        value.encode()  # as in _sendable
+        return ToolOutcome.ok(value)
+    plain = pydantic_core.to_jsonable_python(value)
+    try:
+        text = _sendable(plain)
+    except ValueError as exc:
+        if "integer string conversion" not in str(exc):
+            raise
+        # Python's limit; an agent's huge argument must not spoil its own sample
+        return ToolOutcome.error("The result has a number of too many digits.", "limit")
+    structured = isinstance(value, BaseModel | Mapping) or dataclasses.is_dataclass(value)
+    return ToolOutcome(
+        [{"type": "text", "text": text}],
+        structured_content=plain if structured and isinstance(plain, dict) else None,
+    )
+
+
+def _sendable(value: Any) -> str:
+    """Return plain data as JSON.
+
+    Raises: ValueError: a NaN or an infinity; UnicodeEncodeError: a lone surrogate.
+    """
+    text = finite_json(value)
+    text.encode()
+    return text
 
 
 class MethodTool:

@@ -51,12 +51,18 @@ class Verification:
     """Scores attempts."""
 
     def __init__(
-        self, store: SessionStore, registry: Registry, clock: Clock, ending: Ending
+        self,
+        store: SessionStore,
+        registry: Registry,
+        clock: Clock,
+        ending: Ending,
+        keep_trajectories: bool = False,
     ) -> None:
         self._store = store
         self._registry = registry
         self._clock = clock
         self._ending = ending
+        self._keep_trajectories = keep_trajectories
         self._runs: dict[VerifyRun, anyio.CancelScope] = {}
         self._stopped = False
 
@@ -154,6 +160,8 @@ class Verification:
         _refuse_unverifiable(slot.row)  # closed while this run waited for its turn
         session = slot.session(mount.instance.state_type)
         session.failure_kind = slot.failure_kind
+        # before verify, which may change it
+        trajectory = _dump_trajectory(body) if self._keep_trajectories else None
         try:
             result = await mount.verify(session, Trajectory(body.get("response")))
             dumped = dump_result(result)
@@ -168,7 +176,9 @@ class Verification:
         # shielded: a session that is scored is also counted and closed
         with anyio.CancelScope(shield=True):
             closing = living and not mount.keeps_nothing
-            verdict = await self._store.record_verdict(slot.lease, verdict, closing=closing)
+            verdict = await self._store.record_verdict(
+                slot.lease, verdict, trajectory=trajectory, closing=closing
+            )
             slot.row = replace(slot.row, verdict=verdict, status="verified")
             mount.counts["verified"] += 1
             if verdict.failure_kind is not None:
@@ -209,6 +219,13 @@ def _check_task(seeded: Task, body: JSONObject) -> None:
             "verifier_metadata differs from what the session was seeded with; leave it out, "
             "or verify the session of this task."
         )
+
+
+def _dump_trajectory(body: JSONObject) -> bytes | None:
+    if "response" not in body:
+        return None
+    # null: a number like 1e400 can't be written again
+    return pydantic_core.to_json(body["response"], inf_nan_mode="null")
 
 
 def _refuse_unverifiable(row: SessionRow) -> None:

@@ -215,7 +215,7 @@ async def test_the_queue_of_a_session_is_bounded() -> None:
         queued = [await start("write", note=note) for note in "ab"]
         refused = await served.call(session, "write", note="c")
         assert (refused.is_error, "waiting" in refused.text) == (True, True)
-        assert served.mount("diary").counts["limit"] == 1
+        assert served.mount("diary").counts["session_queue"] == 1
     assert [each[0].is_error for each in queued] == [False, False]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from gymhost import Environment, EnvironmentConfig, Session, Task, Trajectory, testing, tool
+from gymhost import client as client_module
 from gymhost.client import ApiError, Client, McpMode
 from gymhost.control_key import mint_key
 from gymhost.limits import Limits
@@ -327,3 +329,56 @@ async def test_without_a_key_nothing_is_told() -> None:
             with pytest.raises(ApiError) as caught:
                 await stranger.environments()
     assert (caught.value.status, caught.value.failure_kind) == (401, "unauthorized")
+
+
+# -- the record ------------------------------------------------------------------------------------
+
+
+async def test_sessions_are_read_page_by_page_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "PAGE", 2)
+    async with testing.client({"diary": Diary, "other": Diary}) as client:
+        seeded = [(await client.seed("diary")).session_id for _ in range(5)][::-1]
+        await client.seed("other")
+
+        async def found(**query: Any) -> list[str]:
+            return [each["session_id"] async for each in client.sessions(**query)]
+
+        assert await found(environment="diary") == seeded
+        for limit in range(7):
+            assert await found(environment="diary", limit=limit) == seeded[:limit]
+        assert await found(status="verified") == []
+        now = datetime.now(UTC)
+        assert await found(environment="diary", since=now - timedelta(hours=1)) == seeded
+        assert await found(since=now.astimezone().replace(tzinfo=None) + timedelta(hours=1)) == []
+        assert len(await found(until=now + timedelta(hours=1))) == 6
+
+
+async def test_a_session_is_deleted_and_old_ones_are_pruned() -> None:
+    async with testing.client({"diary": Diary}) as client:
+        one, two = await client.seed("diary"), await client.seed("diary")
+        await client.delete(one.session_id)
+        with pytest.raises(ApiError) as caught:
+            await client.session(one.session_id)
+        assert caught.value.failure_kind == "session_lost"
+        with pytest.raises(ApiError, match="404 not_found"):  # it is no path, either
+            await client.delete("../envs")
+        await client.close("diary", two.session_id)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        assert await client.prune(later, environment="other") == 0
+        assert await client.prune(later) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"sessions": []}, {"sessions": 1, "cursor": None}, {"sessions": [1], "cursor": None}],
+    ids=str,
+)
+async def test_another_servers_list_is_an_error(answer: Any) -> None:
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=answer))
+    async with Client(key="key", transport=transport) as client:
+        with pytest.raises(ApiError):
+            _ = [each async for each in client.sessions()]
+        with pytest.raises(ApiError):
+            await client.prune(datetime.now(UTC))

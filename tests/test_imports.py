@@ -22,6 +22,7 @@ LAYERS = (
         "pins",
         "plugin_records",
         "threads",
+        "times",
     },
     {
         "discovery",
@@ -37,16 +38,16 @@ LAYERS = (
     },
     {"config", "environment", "stores"},
     # __init__: the public names, for authors
-    {"__init__", "instances", "plugins", "registry", "slots"},
+    {"__init__", "instances", "plugins", "registry", "slots", "store_health"},
     {"lifecycle", "mount"},
     {"calling", "ending", "seeding", "verification"},  # what the host does
     {"host"},
-    {"dashboard", "http"},
+    {"connections", "dashboard", "http"},
     {"server"},
     {"__main__", "cli"},
 )
 # They may run on another machine than the host, so they know its wire and none of its parts.
-REMOTE = {"agents", "checking", "client", "lean_http", "rollouts"}
+REMOTE = {"agents", "checking", "client", "episode", "lean_http", "rollouts"}
 # For plugin authors, who get whatever their tests need.
 TESTING = "testing"
 

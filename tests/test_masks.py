@@ -132,8 +132,9 @@ async def test_what_an_agent_can_cause_at_will_is_counted_and_never_masks() -> N
         assert counts == {
             "calls": 8,
             "invalid_arguments": 2,
-            "limit": 3,
+            "limit": 2,
             "seeded": 1,
+            "session_calls": 1,
             "tool_error": 1,
             "unknown_tool": 2,
             "verified": 1,

@@ -274,6 +274,7 @@ async def test_a_pinned_session_of_a_process_that_is_gone_is_lost_and_its_record
             told = await served.call(session, "light")
             assert (told.text, told.is_error) == ("The session was lost in a crash.", True)
             assert (await served.verify(session)).json()["failure_kind"] == "session_lost"
+            assert (await served.close(session)).json()["status"] == "lost"
             await served.host.maintain()
             answer = await served.verify(session)
             assert (answer.status_code, answer.json()["failure_kind"]) == (410, "session_lost")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gymhost.config.mask import Mask
 from gymhost.errors import PluginLoadError
 from gymhost.plugin_records import PluginRecord, check_all_up, describe
 
@@ -57,3 +58,16 @@ def test_all_that_failed_is_listed_with_the_first_cause() -> None:
     )
     assert caught.value.__cause__ is first
     assert check_all_up(records[:1] + records[2:3]) is None
+
+
+def test_neither_the_reason_nor_the_traceback_shows_what_is_masked() -> None:
+    error = PluginLoadError("'db' could not be started")
+    error.__cause__ = ConnectionError("no entry\nwith hunter2hunter2")
+    mask = Mask(["with hunter2hunter2"])
+    record = PluginRecord("db", "environment", "failed", error=error, mask=mask)
+    assert record.reason == "'db' could not be started: ConnectionError: no entry ***"
+    assert "ConnectionError: no entry\n***" in record.traceback
+    assert "hunter2" not in record.traceback
+    assert "hunter2" not in repr(record)
+    with pytest.raises(PluginLoadError, match=r"db: .*no entry \*\*\*"):
+        check_all_up([record])

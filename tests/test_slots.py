@@ -125,7 +125,7 @@ async def test_the_queue_is_bounded_and_has_room_again_when_one_leaves(tasks: Ta
     await start(tasks, holder, first, second)
     with pytest.raises(ToolRefused, match="has 2 calls waiting already") as caught:
         await turns.take(2, stays)
-    assert caught.value.kind == "limit"
+    assert (caught.value.kind, caught.value.limit) == ("session_queue", "session_queue")
     assert turns.waiting == 2
     first.scope.cancel()
     await start(tasks, third)
@@ -285,15 +285,15 @@ class Verify:
 
 async def test_take_all_waits_for_the_concurrent_calls(tasks: TaskGroup) -> None:
     turns = Turns()
-    turns.begin_concurrent()
-    turns.begin_concurrent()
+    turns.begin_concurrent(QUEUE)
+    turns.begin_concurrent(QUEUE)
     verify = Verify(turns)
     tasks.start_soon(verify.run)
     await settle()
     turns.end_concurrent()
     await settle()
     assert not verify.began.is_set()
-    turns.begin_concurrent()  # one more, while it waits
+    turns.begin_concurrent(QUEUE)  # one more, while it waits
     turns.end_concurrent()
     turns.end_concurrent()
     await verify.began.wait()
@@ -306,12 +306,12 @@ async def test_a_concurrent_call_that_begins_as_the_last_one_ends_is_waited_for(
     tasks: TaskGroup,
 ) -> None:
     turns = Turns()
-    turns.begin_concurrent()
+    turns.begin_concurrent(QUEUE)
     verify = Verify(turns)
     tasks.start_soon(verify.run)
     await settle()
     turns.end_concurrent()
-    turns.begin_concurrent()
+    turns.begin_concurrent(QUEUE)
     await settle()
     assert not verify.began.is_set()
     turns.end_concurrent()
@@ -324,7 +324,7 @@ async def test_a_take_all_that_is_cancelled_leaves_no_trace(
 ) -> None:
     turns = Turns()
     if concurrent:
-        turns.begin_concurrent()
+        turns.begin_concurrent(QUEUE)
     else:
         assert await turns.take(QUEUE, None)
     verify = Verify(turns)

@@ -14,8 +14,6 @@ from gymhost import ToolOutcome
 from gymhost.tools import to_outcome
 from tests.json_values import NoJSON
 
-LIMIT = 1_000
-
 
 class Report(BaseModel):
     city: str
@@ -64,7 +62,7 @@ class Wind:
 def test_a_result_is_text_and_structured_where_it_is_an_object(
     value: Any, text: str, structured: Any
 ) -> None:
-    outcome = to_outcome(value, LIMIT)
+    outcome = to_outcome(value)
     assert outcome.content == [{"type": "text", "text": text}]
     assert outcome.structured_content == structured
     assert (outcome.is_error, outcome.kind) == (False, "ok")
@@ -73,7 +71,7 @@ def test_a_result_is_text_and_structured_where_it_is_an_object(
 def test_an_outcome_is_passed_on_as_it_is() -> None:
     image = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
     outcome = ToolOutcome([image], {"a": 1}, is_error=True, kind="tool_error")
-    assert to_outcome(outcome, LIMIT) is outcome
+    assert to_outcome(outcome) is outcome
 
 
 @pytest.mark.parametrize(
@@ -97,35 +95,34 @@ def test_an_outcome_is_passed_on_as_it_is() -> None:
 )
 def test_a_value_that_is_not_finite_json_is_a_failure(value: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
-        to_outcome(value, LIMIT)
+        to_outcome(value)
 
 
 def test_a_model_with_a_nan_is_a_failure() -> None:
     class Reading(BaseModel):
         value: float | None
 
-    assert to_outcome(Reading(value=None), LIMIT).structured_content == {"value": None}
+    assert to_outcome(Reading(value=None)).structured_content == {"value": None}
     with pytest.raises(ValueError, match="Out of range float"):
-        to_outcome(Reading(value=math.nan), LIMIT)
+        to_outcome(Reading(value=math.nan))
 
 
 @pytest.mark.parametrize(
-    ("fits", "too_long"),
+    ("value", "size"),
     [
-        ("x" * LIMIT, "x" * (LIMIT + 1)),
-        ("é" * (LIMIT // 2), "é" * (LIMIT // 2) + "x"),  # bytes, not characters
-        (["x" * (LIMIT - 4)], ["x" * (LIMIT - 3)]),
-        (ToolOutcome.ok("x" * 900), ToolOutcome.ok("x" * LIMIT)),
+        ("x" * 10, 10),
+        ("é" * 5, 10),  # bytes, not characters
+        (["x" * 6], 10),
+        ({"a": "x" * 4}, 13),  # its text has a space more than what is structured
+        (ToolOutcome.ok("x" * 10), 10),
+        (ToolOutcome([{"type": "text", "text": "x"}], structured_content={"a": "xx"}), 10),
+        (ToolOutcome([{"type": "text", "text": "x"}, {"type": "y"}]), 13),
     ],
-    ids=["text", "non-ASCII", "json", "outcome"],
 )
-def test_a_result_past_the_limit_is_a_tool_error(fits: Any, too_long: Any) -> None:
-    assert to_outcome(fits, LIMIT).kind == "ok"
-    refused = to_outcome(too_long, LIMIT)
-    assert (refused.is_error, refused.kind, refused.structured_content) == (True, "limit", None)
-    assert f"more than the {LIMIT} allowed" in refused.text
+def test_the_size_of_a_result_is_what_the_agent_reads_in_bytes(value: Any, size: int) -> None:
+    assert to_outcome(value).size == size
 
 
 def test_a_number_of_too_many_digits_is_a_limit_and_not_a_crash() -> None:
-    outcome = to_outcome({"n": 10**5000}, 1_000_000)
+    outcome = to_outcome({"n": 10**5000})
     assert (outcome.is_error, outcome.kind) == (True, "limit")

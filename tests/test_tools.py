@@ -16,8 +16,6 @@ from gymhost.threads import Threads
 from gymhost.tools import RESERVED_NAMES, ToolSet
 from tests.method_tools import a_session, run, tools_of
 
-LIMIT = 1_000
-
 
 class Weather:
     """A class with tools; a real one would be an Environment."""
@@ -152,7 +150,7 @@ async def test_one_function_under_two_names_is_two_tools() -> None:
 def tool_set(*methods: Callable[..., Any], **named: Callable[..., Any]) -> ToolSet:
     members = {each.__name__: tool(each) for each in methods}
     members |= {name: tool(each) for name, each in named.items()}
-    tools = ToolSet(LIMIT)
+    tools = ToolSet()
     for each in tools_of(type("Tools", (), members)()).values():
         tools.add(each)
     return tools

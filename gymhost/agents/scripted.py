@@ -15,7 +15,8 @@ import pydantic_core
 from pydantic import ValidationError
 
 from gymhost.agents.base import AgentFailure, AgentRun, McpServers
-from gymhost.client import UNLIMITED, answer_item, call_items
+from gymhost.client import UNLIMITED
+from gymhost.episode import answer_item, call_items
 from gymhost.lean_http import lean_transport
 from gymhost.models import TOKEN_HEADER, JSONObject, Reference, ReferenceCall, Task
 

@@ -49,6 +49,10 @@ COMMANDS = {
         "gymhost.cli.mcp_config:mcp_config",
         "Seed a session, and print its MCP config for an agent.",
     ),
+    "sessions": (
+        "gymhost.cli.sessions:sessions",
+        "List, show and forget the sessions of a running host.",
+    ),
     "key": (
         "gymhost.cli.key:key",
         "Show the control key, as clients send it.",

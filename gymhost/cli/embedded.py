@@ -26,14 +26,21 @@ async def embedded(host: Host, *, backend: Backend = "asyncio") -> AsyncGenerato
     """
     key = secrets.token_urlsafe()
     app = create_app(host, KeyGuard([key]))
-    stop = anyio.Event()
+    stopping = anyio.Event()
+
+    async def stop() -> None:
+        await stopping.wait()
+        await app.drain(0)  # whoever has asked has gone
+        with anyio.CancelScope(shield=True):
+            await host.stop()
+
     with bind("127.0.0.1", 0) as bound:
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
 
             async def serve_it() -> None:
-                await serve(app, bound, stop.wait, backend=backend)
+                await serve(app, bound, stop, backend=backend)
 
             tasks.start_soon(serve_it)
             try:
@@ -43,6 +50,6 @@ async def embedded(host: Host, *, backend: Backend = "asyncio") -> AsyncGenerato
             except Exception as exc:  # noqa: BLE001 - raised below, and not in a group
                 failure = exc
             finally:
-                stop.set()
+                stopping.set()
         if failure is not None:
             raise failure

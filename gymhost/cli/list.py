@@ -1,8 +1,8 @@
-"""`gymhost list`: which plugins are installed, and which of them fail."""
+"""`gymhost list`: which plugins are installed, and which of them fail; here, or where one runs."""
 
 from __future__ import annotations
 
-import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,18 +19,31 @@ def list_plugins(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the traceback of each failure.")
     ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="List what this running gymhost serves, instead: what is up, degraded or failed.",
+        ),
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """List the installed plugins, and why the failed ones fail. Starts none of them.
 
-    Exit code 1 where one fails.
+    Exit code 1 where one fails; with --url, also where one is degraded: too many of its threads
+    were abandoned, and still run.
 
     Examples:
 
       gymhost list
 
       gymhost list --verbose
+
+      gymhost list --url http://127.0.0.1:8000
     """
+    if url is not None:
+        _list_running(url, config)
+        return
     settings = load_settings(config)
     configure_logging(quiet=True)
     host = create_host(settings)
@@ -44,9 +57,20 @@ def list_plugins(
         line("No plugins are installed. Try: pip install gym-env-weather")
         return
     table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), rows)
-    failed = [(record.name, record.error) for record in host.records if record.error is not None]
-    for name, error in failed if verbose else ():
-        line(f"\n{name}:")
-        line("".join(traceback.format_exception(error)).rstrip())
+    failed = [record for record in host.records if record.error is not None]
+    for record in failed if verbose else ():
+        line(f"\n{record.name}:")
+        line(record.traceback.rstrip())
     if failed:
         raise typer.Exit(1)
+
+
+def _list_running(url: str, config: Path | None) -> None:
+    # here: listing what is installed has no use for an HTTP client
+    from gymhost.cli.interrupts import run
+    from gymhost.cli.remote import chosen_remote
+    from gymhost.cli.running import list_running
+
+    remote = chosen_remote(url, config)
+    configure_logging(quiet=True)
+    run(list_running, remote)

@@ -31,6 +31,7 @@ from gymhost.cli.remote import Remote, chosen_remote, connected
 from gymhost.cli.settings import create_host
 from gymhost.client import ApiError, Client
 from gymhost.config import AgentSettings, ConfigError, Configuration, load_configuration
+from gymhost.config.mask import Mask
 from gymhost.config.text import plain, secrets_in
 from gymhost.errors import GymhostError, PluginLoadError
 from gymhost.host import Host
@@ -86,7 +87,8 @@ def rollout(wanted: Wanted) -> None:
     if wanted.input is not None and wanted.dataset is not None:
         raise typer.BadParameter("give --input or --dataset, not both", param_hint="--dataset")
     loaded = load_configuration(wanted.config)
-    configure_logging(loaded.settings.log_format, level="WARNING")
+    mask = Mask(loaded.settings.secrets())
+    configure_logging(loaded.settings.log_format, level="WARNING", mask=mask)
     wanted = dataclasses.replace(
         wanted, plan=dataclasses.replace(wanted.plan, grace=loaded.settings.grace)
     )

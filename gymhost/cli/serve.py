@@ -13,6 +13,7 @@ from gymhost.cli.logs import configure_logging
 from gymhost.cli.output import line
 from gymhost.cli.settings import ConfigFile, create_host, with_flags
 from gymhost.config import ConfigError, Configuration, Settings, load_configuration
+from gymhost.config.mask import Mask
 from gymhost.control_key import find_kept_key, key_path, mint_key
 from gymhost.errors import GymhostError
 from gymhost.host import Host
@@ -53,9 +54,10 @@ def serve(
     loaded = load_configuration(config, flags)
     if no_key:
         _check_no_key(loaded)
-    configure_logging(loaded.settings.log_format)
+    mask = Mask(loaded.settings.secrets())
+    configure_logging(loaded.settings.log_format, mask=mask)
     try:
-        _serve(loaded, no_key)
+        _serve(loaded, no_key, mask)
     except GymhostError as exc:
         if loaded.settings.log_format == "text":
             raise
@@ -63,11 +65,13 @@ def serve(
         raise typer.Exit(1) from exc
 
 
-def _serve(loaded: Configuration, no_key: bool) -> None:
+def _serve(loaded: Configuration, no_key: bool, mask: Mask) -> None:
     settings = loaded.settings
     with bind(settings.host, settings.port) as bound:
-        guard, about_key = _guard(loaded, no_key)
-        served = create_host(settings, store=settings.store)
+        guard, about_key = _guard(loaded, no_key, mask)
+        served = create_host(
+            settings, store=settings.store, keep_trajectories=settings.keep_trajectories
+        )
         app = create_app(
             served,
             guard,
@@ -103,7 +107,7 @@ def _check_no_key(loaded: Configuration) -> None:
         )
 
 
-def _guard(loaded: Configuration, no_key: bool) -> tuple[Guard, str]:
+def _guard(loaded: Configuration, no_key: bool, mask: Mask) -> tuple[Guard, str]:
     """Return who may use the control plane, and a line about it."""
     if no_key:
         return LoopbackGuard(), (
@@ -114,6 +118,7 @@ def _guard(loaded: Configuration, no_key: bool) -> tuple[Guard, str]:
         number = "the one" if len(keys) == 1 else f"one of the {len(keys)}"
         return KeyGuard(keys), f"control key: {number} in {loaded.origin(('keys',))}"
     key = find_kept_key() or mint_key()
+    mask.learn([key])
     return KeyGuard([key]), f"control key: {key} (kept in {key_path()}; `gymhost key` shows it)"
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from gymhost.config.environment import EnvironmentConfig, check_name
-from gymhost.config.text import Text
+from gymhost.config.text import Text, secrets_in
 from gymhost.control_key import is_usable
 from gymhost.errors import PluginLoadError
 from gymhost.limits import Limits
@@ -220,6 +221,10 @@ class Settings(_Body):
     store: Annotated[
         str, AfterValidator(_store), Given("GYMHOST_STORE", "Where sessions are kept.")
     ] = Field(default="memory://", repr=False)
+    keep_trajectories: Annotated[
+        Truth,
+        Given("GYMHOST_KEEP_TRAJECTORIES", "Keep what each verify has scored, in the record."),
+    ] = False
     log_format: Annotated[
         Literal["text", "json"], Given("GYMHOST_LOG_FORMAT", "The format of the log.")
     ] = "text"
@@ -255,6 +260,22 @@ class Settings(_Body):
         """
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def secrets(self) -> Iterator[str]:
+        """Yield what nobody is to read in a log: keys, secret options, the store's password."""
+        for key in self.keys:
+            yield key.get_secret_value()
+        for environment in self.environments.values():
+            yield from secrets_in(environment.config)
+        for agent in self.agents.values():
+            yield from secrets_in(agent.options)
+            yield from secrets_in(agent.mcp_config)
+        for options in self.extensions.values():
+            yield from secrets_in(options)
+        password = urlsplit(self.store).password
+        if password:
+            yield password
+            yield unquote(password)
 
     def environment_configs(self) -> dict[str, EnvironmentConfig]:
         """Return what the host takes."""

@@ -9,7 +9,7 @@ from mcp_types.version import SUPPORTED_PROTOCOL_VERSIONS
 
 from gymhost.errors import InvalidBody, NotFound
 from gymhost.http import schemas
-from gymhost.http.operations import ENVIRONMENT, JSON, Answer, Operation
+from gymhost.http.operation import ENVIRONMENT, JSON, Answer, Operation
 from gymhost.models import JSONObject
 
 __all__ = ["agent_plane"]

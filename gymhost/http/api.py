@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 import pydantic_core
@@ -15,17 +14,21 @@ from starlette.responses import Response
 from gymhost.aggregation import read_results
 from gymhost.errors import BodyTooLarge, InvalidField, RequestError, SessionLost
 from gymhost.host import Host
-from gymhost.http import schemas
+from gymhost.http import record_schemas, schemas
 from gymhost.http.body import parse_object, read_body
 from gymhost.http.mcp import TOKEN_HEADER
-from gymhost.models import JSONObject, ToolCall, json_type
+from gymhost.http.queries import Query
+from gymhost.http.records import listed, recorded
+from gymhost.models import JSONObject, json_type
 from gymhost.mount import Mount
 from gymhost.plugin_records import PluginRecord
-from gymhost.stores import SessionRow, Verdict
+from gymhost.times import rfc3339
 
-__all__ = ["COOKIE", "Api"]
+__all__ = ["COOKIE", "MOST_SESSIONS", "Api"]
 
 COOKIE = "gymhost_session"
+MOST_SESSIONS = 1000
+"""On one page of the list."""
 SESSION_ID = re.compile("[0-9a-f]{32}")
 VERDICT_KEYS = ("reward", "reward_components", "mask_sample", "failure_kind", "unmasked_reward")
 
@@ -56,7 +59,7 @@ class Api:
         seeded = await self._host.seed(name, body, raw, key)
         answer: JSONObject = {
             "session_id": seeded.session_id,
-            "expires_at": _when(seeded.expires_at),
+            "expires_at": rfc3339(seeded.expires_at),
         }
         if len(mount.tools):
             answer["mcp"] = {
@@ -127,22 +130,62 @@ class Api:
             "stateless": mount.instance.stateless,
             "tools": cast(list[schemas.Tool], mount.tool_definitions()),
             "limits": pydantic_core.to_jsonable_python(mount.limits),
-            "use": {
-                "open_sessions": mount.open_sessions,
-                "calls_in_flight": mount.calls_in_flight,
-                "threads": mount.threads.in_use,
-                "stuck_threads": mount.threads.stuck,
-            },
+            "use": self._use(mount),
+            "limits_hit": dict(sorted(mount.limits_hit.items())),
             "counts": dict(sorted(mount.counts.items())),
         }
 
+    def _use(self, mount: Mount) -> schemas.Use:
+        sessions = self._host.registry.use(mount.name)
+        return {
+            "open_sessions": mount.open_sessions,
+            "calls_in_flight": mount.calls_in_flight,
+            "calls_waiting": sessions.calls_waiting,
+            "session_queue": sessions.session_queue,
+            "session_calls": sessions.session_calls,
+            "threads": mount.threads.in_use,
+            "hook_threads": mount.hook_threads.in_use,
+            "threads_waiting": mount.threads.waiting + mount.hook_threads.waiting,
+            "stuck_threads": mount.stuck_threads,
+        }
+
+    async def sessions(self, request: Request, name: str) -> Response:
+        query = Query(request, "environment", "status", "since", "until", "cursor", "limit")
+        with query.cursor_checked():
+            page = await self._host.store.list(
+                environment=query.text("environment"),
+                status=query.status("status"),
+                since=query.time("since"),
+                until=query.time("until"),
+                cursor=query.text("cursor"),
+                limit=query.whole("limit", default=100, most=MOST_SESSIONS),
+            )
+        return _json(listed(page))
+
+    async def prune_sessions(self, request: Request, name: str) -> Response:
+        query = Query(request, "ended_before", "environment")
+        before, environment = query.time("ended_before"), query.text("environment")
+        if before is None:
+            raise InvalidField("'ended_before' says how old a session must be to be forgotten.")
+        pruned = await self._host.store.prune(before, environment=environment)
+        body: record_schemas.Pruned = {"pruned": pruned}
+        return _json(body)
+
     async def session(self, request: Request, name: str) -> Response:
         session_id = request.path_params["session_id"]
-        row = await self._host.store.get(session_id)
+        store = self._host.store
+        row = await store.get(session_id)
         if row is None:
             raise SessionLost(f"No session {session_id!r} is known.")
-        calls = await self._host.store.calls(session_id)
-        return _json(_record(row, calls))
+        found = recorded(row, await store.calls(session_id))
+        if self._host.keep_trajectories:
+            trajectory = await store.trajectory(session_id)
+            found["trajectory"] = trajectory and pydantic_core.from_json(trajectory)
+        return _json(found)
+
+    async def delete_session(self, request: Request, name: str) -> Response:
+        await self._host.forget(request.path_params["session_id"])
+        return Response(status_code=204)
 
     async def health(self, request: Request, name: str) -> Response:
         """Answer while the process can answer."""
@@ -150,18 +193,30 @@ class Api:
         return _json(body)
 
     async def ready(self, request: Request, name: str) -> Response:
-        """Answer 200 while new sessions are taken: 503 while stopping, or with nothing to serve."""
+        """Answer 200 while new sessions are taken.
+
+        503 while stopping, with nothing to serve, or where the session store can't be written.
+        """
         # numbers: it needs no key, and the names are for those who have one
         degraded = sum(mount.degraded for mount in self._host.mounts.values())
         failed = sum(record.status == "failed" for record in self._host.records)
-        status: Literal["ready", "degraded", "stopping", "no environments"]
+        # a host that stops has let go of its store, or is about to
+        store = "unchecked" if self._host.stopping else await self._host.store_health.failure()
+        status: Literal["ready", "degraded", "stopping", "no environments", "store failed"]
         if self._host.stopping:
             status = "stopping"
+        elif store is not None:
+            status = "store failed"
         elif not self._host.mounts:
             status = "no environments"
         else:
             status = "degraded" if degraded else "ready"
-        body: schemas.Readiness = {"status": status, "degraded": degraded, "failed": failed}
+        body: schemas.Readiness = {
+            "status": status,
+            "degraded": degraded,
+            "failed": failed,
+            "store": store or "ok",
+        }
         return _json(body, 200 if status in ("ready", "degraded") else 503)
 
     async def openapi(self, request: Request, name: str) -> Response:
@@ -183,6 +238,7 @@ class Api:
             raw = await read_body(request.scope, request.receive, mount.limits.body_bytes)
         except BodyTooLarge:
             mount.counts["body_too_large"] += 1
+            mount.hit("body_bytes")
             raise
         return raw, parse_object(raw, finite=finite)
 
@@ -248,59 +304,6 @@ def _plugin(record: PluginRecord) -> schemas.Plugin:
         "distribution": record.distribution,
         "version": record.version,
     }
-
-
-def _record(row: SessionRow, calls: list[bytes]) -> schemas.SessionRecord:
-    """Return what is known of a session; its tokens are not."""
-    return {
-        "session_id": row.session_id,
-        "environment": row.environment,
-        "status": row.status,
-        "task": pydantic_core.from_json(row.task),
-        "state": pydantic_core.from_json(row.state),
-        "allowed_tools": None if row.allowed_tools is None else list(row.allowed_tools),
-        "calls": [_call(ToolCall.load(call)) for call in calls],
-        "failures": dict(row.counts),
-        "verdict": None if row.verdict is None else _verdict(row.verdict),
-        "created_at": _when(row.created_at),
-        "used_at": None if row.used_at is None else _when(row.used_at),
-        "ended_at": None if row.ended_at is None else _when(row.ended_at),
-    }
-
-
-def _verdict(verdict: Verdict) -> schemas.RecordedVerdict:
-    fields = pydantic_core.from_json(verdict.result)
-    masked = verdict.failure_kind is not None
-    if masked:  # as verify has answered it: a row that is read from here is no reward, either
-        fields["unmasked_reward"] = fields.pop("reward")
-    recorded = {
-        **fields,
-        "mask_sample": masked,
-        "failure_kind": verdict.failure_kind,
-        "recorded_at": _when(verdict.recorded_at),
-    }
-    return cast(schemas.RecordedVerdict, recorded)  # with the environment's own keys
-
-
-def _call(call: ToolCall) -> schemas.Call:
-    assert call.outcome is not None
-    return {
-        "id": call.id,
-        "name": call.name,
-        "arguments": call.arguments,
-        "kind": call.outcome.kind,
-        "result": call.result,
-        "error": call.error,
-        "content": call.outcome.content,
-        "structured_content": call.outcome.structured_content,
-        "started_at": _when(call.started_at),
-        "duration": call.duration,
-    }
-
-
-def _when(seconds: float) -> str:
-    """Return a time as RFC 3339, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -14,19 +14,37 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 import gymhost
-from gymhost.errors import MethodNotAllowed, NotFound
+from gymhost.errors import (
+    InvalidBody,
+    InvalidField,
+    InvalidTask,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    SessionEnded,
+    SessionError,
+    SessionLost,
+    StoreError,
+)
 from gymhost.host import Host, task_group
 from gymhost.http.agent_plane import agent_plane
 from gymhost.http.api import Api
 from gymhost.http.auth import Guard
+from gymhost.http.body import ClientGone
 from gymhost.http.mcp import McpEndpoint
 from gymhost.http.openapi import OpenApi
-from gymhost.http.operations import CONTROL_PLANE, ENVIRONMENT, Operation
+from gymhost.http.operation import ENVIRONMENT, Operation
+from gymhost.http.operations import CONTROL_PLANE
 from gymhost.http.problems import EXCEPTION_HANDLERS
 from gymhost.http.requests import InFlight, InFlightMiddleware
 from gymhost.plugins import check_all_up
 
 __all__ = ["GymhostApp", "create_app"]
+
+
+# What an environment is refused requests for, and nothing else counts: the failures of its hooks,
+# its limits and invalid tasks are counted where they happen.
+COUNTED = (InvalidBody, InvalidField, SessionError, StoreError)
 
 
 class GymhostApp(Starlette):
@@ -176,4 +194,19 @@ class EnvironmentRoutes:
         page = self._pages.get(f"{ENVIRONMENT}/{rest}" if rest else ENVIRONMENT)
         if page is None:
             raise NotFound(f"{mount.name!r} has no page {rest!r}.")
-        await page.answer(scope, receive, send, name)
+        try:
+            await page.answer(scope, receive, send, name)
+        except COUNTED as exc:
+            if not isinstance(exc, InvalidTask | ClientGone):
+                mount.counts[_kind(exc)] += 1
+            raise
+
+
+def _kind(error: RequestError) -> str:
+    """Return what an error is counted under: as on the agent plane, where that has it, too.
+
+    Its `session_expired` and `session_lost` are the sessions', which the host counts.
+    """
+    if isinstance(error, SessionLost):
+        return "no_session"
+    return "session_ended" if isinstance(error, SessionEnded) else error.failure_kind

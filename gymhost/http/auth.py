@@ -40,7 +40,9 @@ class KeyGuard:
         self._digests = [sha256(key.encode()).digest() for key in stripped]
 
     def check(self, headers: Headers) -> None:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
+        # several are one, as HTTP has it, which is no key: what is in front of the server may
+        # have looked at another of them than we would
+        scheme, _, key = ", ".join(headers.getlist("authorization")).partition(" ")
         # not strip(): half of a UTF-8 letter, read as Latin-1, may look like a space
         key = key.strip(" \t")
         if scheme.lower() != "bearer" or not key:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,8 @@ class McpEndpoint:
         self._listen = ListenHandler(
             InMemorySubscriptionBus(), max_subscriptions=mount.limits.open_sessions
         )
+        self._listening: Counter[str] = Counter()
+        """Streams, by session."""
         self._server: Server[Any] = Server(
             mount.name,
             version=mount.record.version or "",
@@ -121,6 +124,8 @@ class McpEndpoint:
         try:
             message = parse_json(await read_body(scope, receive, self._limit))
         except BodyTooLarge as exc:
+            self._mount.counts["body_too_large"] += 1
+            self._mount.hit("mcp_body_bytes")
             await _send_error(send, 413, None, INVALID_REQUEST, str(exc))
             return
         except ValueError:
@@ -254,7 +259,18 @@ class McpEndpoint:
             raise MCPError(INVALID_REQUEST, f"Listening needs the {TOKEN_HEADER} header")
         if self._host.stopping:
             raise MCPError(INTERNAL_ERROR, "The server is stopping")
-        return await self._listen(context, params)
+        # one that listens for each of its connections is fine; one that takes all streams is not
+        most = self._mount.limits.session_queue
+        if self._listening[row.session_id] >= most:
+            self._mount.hit("session_queue")
+            raise MCPError(INVALID_REQUEST, f"This session listens on {most} streams already")
+        self._listening[row.session_id] += 1
+        try:
+            return await self._listen(context, params)
+        finally:
+            self._listening[row.session_id] -= 1
+            if not self._listening[row.session_id]:
+                del self._listening[row.session_id]
 
     def _input_schema(self, name: str) -> Mapping[str, Any] | None:
         tool = self._mount.tools.get(name)
@@ -326,7 +342,8 @@ def _request(context: ServerRequestContext[Any, Any]) -> Request:
 
 
 def _token(context: ServerRequestContext[Any, Any]) -> str | None:
-    return _request(context).headers.get(TOKEN_HEADER)
+    # several are one, as HTTP has it, which is no token
+    return ", ".join(_request(context).headers.getlist(TOKEN_HEADER)) or None
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

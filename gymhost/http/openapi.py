@@ -25,7 +25,8 @@ from gymhost.errors import (
 from gymhost.host import Host
 from gymhost.http.auth import Guard
 from gymhost.http.mcp import TOKEN_HEADER
-from gymhost.http.operations import ENVIRONMENT, SESSION_COOKIE, Answer, Operation
+from gymhost.http.operation import ENVIRONMENT, Answer, Operation
+from gymhost.http.operations import SESSION_COOKIE
 from gymhost.http.schemas import Problem
 from gymhost.models import JSONObject
 

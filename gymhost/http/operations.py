@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from starlette.requests import Request
-from starlette.responses import Response
+from typing import Any
 
 from gymhost.aggregation import AggregateMetrics
 from gymhost.errors import (
@@ -19,7 +14,6 @@ from gymhost.errors import (
     InvalidBody,
     InvalidField,
     KeyConflict,
-    RequestError,
     SampleMasked,
     SessionEnded,
     SessionLost,
@@ -29,50 +23,11 @@ from gymhost.errors import (
 )
 from gymhost.http import schemas
 from gymhost.http.api import COOKIE, Api
+from gymhost.http.operation import ENVIRONMENT, JSON, Answer, Errors, Operation
+from gymhost.http.record_operations import RECORD
 from gymhost.models import JSONObject, SeedAnswer
 
-__all__ = ["CONTROL_PLANE", "ENVIRONMENT", "JSON", "SESSION_COOKIE", "Answer", "Operation"]
-
-Errors = tuple[type[RequestError], ...]
-Security = Literal["control key", "session token", "none"]
-
-JSON = "application/json"
-ENVIRONMENT = "/envs/{name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one status comes with."""
-
-    description: str
-    content: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """A type for each media type; str for text."""
-    headers: tuple[str, ...] = ()
-    """Always there."""
-    links: JSONObject = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Operation:
-    """One method of one path."""
-
-    method: Literal["GET", "POST", "DELETE"]
-    path: str
-    operation_id: str
-    handler: Callable[[Api, Request, str], Awaitable[Response]] | None
-    """None: the agent plane's own application answers."""
-    tag: Literal["sessions", "environments", "agents", "server"]
-    summary: str
-    description: str
-    answers: Mapping[int, Answer]
-    errors: Errors = ()
-    """Those of its own: every operation may fail in gymhost itself, or while the server stops."""
-    body: Any = None
-    """The type of its body."""
-    example: JSONObject | None = None
-    """A body that is taken."""
-    parameters: tuple[JSONObject, ...] = ()
-    security: Security = "control key"
+__all__ = ["CONTROL_PLANE", "SESSION_COOKIE"]
 
 
 def _header(name: str, description: str, **schema: Any) -> JSONObject:
@@ -94,12 +49,6 @@ SESSION_COOKIE: JSONObject = {
     "in": "cookie",
     "description": "The session, as seed_session sets it; a `session_id` in the body wins.",
     "schema": {"type": "string"},
-}
-SESSION_ID: JSONObject = {
-    "name": "session_id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "minLength": 1},
 }
 
 NAMED: Errors = (UnknownEnvironment, EnvironmentDown)
@@ -131,9 +80,12 @@ def _on_the_session(operation_id: str) -> JSONObject:
 LINKS: JSONObject = {
     "verify": _on_the_session("verify"),
     "close_session": _on_the_session("close_session"),
-    "session": {
-        "operationId": "session",
-        "parameters": {"session_id": "$response.body#/session_id"},
+    **{
+        operation_id: {
+            "operationId": operation_id,
+            "parameters": {"session_id": "$response.body#/session_id"},
+        }
+        for operation_id in ("session", "delete_session")
     },
 }
 
@@ -220,18 +172,7 @@ CONTROL_PLANE = (
         "And the extensions, and what failed and why.",
         {200: Answer("What is mounted, and what is not.", {JSON: schemas.Environments})},
     ),
-    Operation(
-        "GET",
-        "/sessions/{session_id}",
-        "session",
-        Api.session,
-        "sessions",
-        "Show a session's record",
-        "Its task, state, tool calls and verdict; a session that has ended is kept a while.",
-        {200: Answer("The record.", {JSON: schemas.SessionRecord})},
-        (SessionLost, StoreError),
-        parameters=(SESSION_ID,),
-    ),
+    *RECORD,
     Operation(
         "GET",
         "/openapi.json",
@@ -260,7 +201,8 @@ CONTROL_PLANE = (
         Api.ready,
         "server",
         "Whether new sessions are taken",
-        "Not while the server stops, nor where no environment is mounted.",
+        "Not while the server stops, where no environment is mounted, or where the session store "
+        "can't be written: that is tried, at most once a second.",
         {
             200: Answer("They are.", {JSON: schemas.Readiness}),
             503: Answer("They are not.", {JSON: schemas.Readiness}),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # typing's is not pydantic's before 3.12
 
+from gymhost.errors import StoreReason
 from gymhost.limits import Limits
 from gymhost.models import JSONObject
 from gymhost.stores import Status
 
 __all__ = [
+    "CLOSED",
+    "OPEN",
     "AggregateBody",
     "Closed",
     "Environment",
@@ -25,7 +28,6 @@ __all__ = [
     "Readiness",
     "SeedBody",
     "SessionBody",
-    "SessionRecord",
     "VerifyBody",
     "VerifyScore",
 ]
@@ -33,8 +35,6 @@ __all__ = [
 # The sentences below the keys are the document's, too.
 CLOSED = ConfigDict(use_attribute_docstrings=True)
 OPEN = ConfigDict(use_attribute_docstrings=True, extra="allow")
-
-Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
 @with_config(OPEN)
@@ -125,7 +125,19 @@ class Use(TypedDict):
 
     open_sessions: int
     calls_in_flight: int
+    """Running or waiting."""
+    calls_waiting: int
+    """Of these, those that wait for their session's earlier ones."""
+    session_queue: int
+    """The most calls that wait, or run at once, in one session."""
+    session_calls: int
+    """The most calls that one session has made, of those used in the last minute."""
     threads: int
+    """For tools, the stuck ones included."""
+    hook_threads: int
+    """For the hooks, which have as many of their own."""
+    threads_waiting: int
+    """Tools and hooks that wait for a thread."""
     stuck_threads: int
     """Abandoned after a timeout, and still running."""
 
@@ -145,6 +157,8 @@ class Environment(TypedDict):
     tools: list[Tool]
     limits: Limits
     use: Use
+    limits_hit: dict[str, int]
+    """Since the start: how often each limit was reached, by its name."""
     counts: dict[str, int]
     """Since the start: calls, seeds, verdicts, and failures by kind."""
 
@@ -178,61 +192,6 @@ class Environments(TypedDict):
 
 
 @with_config(CLOSED)
-class Call(TypedDict):
-    """One tool call, as the host recorded it."""
-
-    id: str
-    name: str
-    arguments: JSONObject
-    """As the agent sent them."""
-    kind: str
-    """`ok`, or how it failed."""
-    result: str | None
-    error: str | None
-    """The failure that the agent read."""
-    content: list[JSONObject]
-    """MCP content blocks."""
-    structured_content: JSONObject | None
-    started_at: Time
-    duration: float
-    """Seconds, waiting for the session's earlier calls not included."""
-
-
-@with_config(OPEN)
-class RecordedVerdict(TypedDict):
-    """The score, with what the environment added."""
-
-    reward: NotRequired[float]
-    unmasked_reward: NotRequired[float]
-    """In place of `reward` where `mask_sample` is true."""
-    mask_sample: bool
-    reward_components: NotRequired[dict[str, float]]
-    failure_kind: str | None
-    """What had spoiled the sample; null for a clean one."""
-    recorded_at: Time
-
-
-@with_config(CLOSED)
-class SessionRecord(TypedDict):
-    """All that is known of a session; its tokens are not."""
-
-    session_id: str
-    environment: str
-    status: Status
-    task: JSONObject
-    state: Any
-    allowed_tools: list[str] | None
-    """Null: all of the environment's."""
-    calls: list[Call]
-    failures: dict[str, int]
-    """Calls that failed, by kind."""
-    verdict: RecordedVerdict | None
-    created_at: Time
-    used_at: Time | None
-    ended_at: Time | None
-
-
-@with_config(CLOSED)
 class Health(TypedDict):
     """The process can answer."""
 
@@ -244,11 +203,13 @@ class Health(TypedDict):
 class Readiness(TypedDict):
     """Whether new sessions are taken."""
 
-    status: Literal["ready", "degraded", "stopping", "no environments"]
+    status: Literal["ready", "degraded", "stopping", "no environments", "store failed"]
     degraded: int
     """Environments in which too many abandoned threads still run."""
     failed: int
     """Plugins that are not served."""
+    store: Literal["ok", "unchecked"] | StoreReason
+    """Whether the session store can be written, or why not; unchecked while stopping."""
 
 
 @with_config(CLOSED)

@@ -78,6 +78,7 @@ def test_it_shows_what_is_in_force_and_where_from(
         ["keys.0", "***", "gymhost.yaml:4"],
         ["keys.1", "***", "gymhost.yaml:4 (${KEY})"],
         ["store", "memory://", "default"],
+        ["keep_trajectories", "false", "default"],
         ["log_format", "text", "default"],
         ["grace", "3.0", "GYMHOST_GRACE"],
         ["strict", "true", "--strict"],

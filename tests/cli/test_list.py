@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.distributions import install, variables
-from tests.e2e.servers import GYMHOST
+from tests.e2e.servers import GYMHOST, Server, Servers
 
 TWO_TOOLS = """
 from gymhost import Environment, hookimpl, tool
@@ -132,3 +132,58 @@ def test_options_that_are_wrong_are_a_failure_without_the_secret(
     assert ran.code == 1
     assert "ValueError: unit must be 'F' or 'C', not '***'" in ran.out
     assert "hunter22" not in ran.out + ran.err
+
+
+def test_a_running_gymhost_says_how_its_environments_are(
+    run: Run, toolbox_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert toolbox_server.key is not None
+    monkeypatch.setenv("GYMHOST_API_KEY", toolbox_server.key)
+    ran = run("list", "--url", toolbox_server.url)
+    assert (ran.code, ran.err) == (1, "")  # one has not started
+    head, *rows = ran.rows
+    assert head[:4] == ["NAME", "STATUS", "SESSIONS", "CALLS"]
+    listed = {row[0]: row[1:] for row in rows}
+    assert listed["toolless"] == ["up", "0", "0", "0", ""]
+    assert listed["unstartable"][:4] == ["failed", "", "", ""]
+    assert listed["unstartable"][4]
+    refused = run("list", "--url", "http://127.0.0.1:1")
+    assert (refused.code, refused.out) == (1, "")
+    assert "no gymhost answers at http://127.0.0.1:1" in refused.err
+
+
+HANGING = """
+import time
+from gymhost import Environment, tool
+
+class Hanging(Environment):
+    @tool(timeout=0.05)
+    def hang(self) -> str:
+        time.sleep(1000)
+
+    async def verify(self, session, trajectory):
+        return 0.0
+"""
+
+
+def test_an_environment_whose_threads_are_stuck_is_listed_as_degraded(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    servers = Servers(tmp_path / "degraded")
+    servers.folder.mkdir(exist_ok=True)
+    install(servers.folder, "gym-hanging", HANGING, {"hanging": "Hanging"})
+    config = tmp_path / "degraded.yaml"
+    config.write_text("environments: {hanging: {limits: {stuck_threads: 1}}}")
+    try:
+        server = servers.start("--config", str(config))
+        assert server.key is not None
+        monkeypatch.setenv("GYMHOST_API_KEY", server.key)
+        for hung, (code, status) in enumerate([(0, "up"), (1, "degraded")], start=1):
+            assert run("call", "hanging", "hang", "--url", server.url).code == 1
+            ran = run("list", "--url", server.url)
+            assert ran.code == code
+            (row,) = [row for row in ran.rows if row[0] == "hanging"]
+            assert (row[1], row[4]) == (status, str(hung))
+            assert f"tool_seconds {hung}" in row[5]
+    finally:
+        servers.end()

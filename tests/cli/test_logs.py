@@ -39,10 +39,10 @@ raise RuntimeError("the end")
 """
 
 
-def log(arguments: str) -> str:
-    """Run the program, and return what it wrote to standard error."""
+def log(arguments: str, program: str = PROGRAM) -> str:
+    """Run a program, and return what it wrote to standard error."""
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(arguments=arguments)],
+        [sys.executable, "-c", program.format(arguments=arguments)],
         capture_output=True,
         text=True,
         timeout=30,
@@ -86,6 +86,63 @@ def test_text_is_a_line_with_time_level_and_logger() -> None:
     assert "LookupError: no city" in lines
     assert "RuntimeError: the end" in lines
     assert not any("chatter" in line for line in lines)
+
+
+CARELESS = """
+import logging, sys, threading, warnings
+from pathlib import Path
+from gymhost.cli.logs import configure_logging
+from gymhost.config.mask import Mask
+
+SECRET = "se'cret of \\"env\\""
+mask = Mask([SECRET])
+configure_logging({arguments}, mask=mask)
+log = logging.getLogger("gymhost.test")
+mask.learn(["learnt-later"])
+log.info("plain %s and learnt-later", SECRET)
+log.info("repeated %r", [{{"in": SECRET}}])
+log.warning("not %d", SECRET)
+log.warning("more", extra={{"also": SECRET, "deep": {{SECRET: [SECRET, Path(SECRET)]}}, "fine": 5}})
+log.info({{"dict": SECRET}})
+log.info("stack", stack_info=True, extra={{SECRET: 1}})
+try:
+    try:
+        raise LookupError(SECRET)
+    except LookupError as exc:
+        raise ExceptionGroup("two", [ValueError(repr(SECRET)), KeyError(SECRET)]) from exc
+except ExceptionGroup:
+    log.exception("it failed")
+warnings.warn(SECRET, UserWarning)
+thread = threading.Thread(target=lambda: {{}}[SECRET])
+thread.start()
+thread.join()
+
+class Dying:
+    def __del__(self):
+        raise OSError(SECRET)
+
+Dying()
+raise RuntimeError(SECRET)
+"""
+
+
+@pytest.mark.parametrize("arguments", ["", "'json'"])
+def test_secrets_are_hidden_in_all_that_is_written(arguments: str) -> None:
+    written = log(arguments or "'text'", CARELESS)
+    # the traceback of a program of one string has no lines of it
+    assert "cret of" not in written
+    assert "learnt-later" not in written
+    for said in ("plain *** and ***", "repeated", "not to be formatted", "it failed", "Traceback"):
+        assert said in written
+    for said in ("LookupError: ***", "UserWarning: ***", "OSError: ***", "RuntimeError: ***"):
+        assert said in written
+    if arguments:
+        records = [json.loads(line) for line in written.splitlines()]
+        assert {"also": "***", "deep": {"***": ["***", "***"]}, "fine": 5}.items() <= (
+            records[3].items()
+        )
+        assert records[4]["dict"] == "***"
+        assert all(record["level"] and record["time"] for record in records)
 
 
 @pytest.mark.parametrize("arguments", ["quiet=True", "'json', quiet=True"])

@@ -193,7 +193,7 @@ def test_one_file_describes_environment_agent_and_data(run: Run, folder: Path) -
 
 AGENT = """
 from gymhost import hookimpl
-from gymhost.client import answer_item
+from gymhost.episode import answer_item
 
 class Parrot:
     def __init__(self, word="hello"):
@@ -242,7 +242,7 @@ def test_a_host_that_is_not_there_is_said_before_anything_starts(run: Run, folde
 
 LEAKING = """
 from gymhost import hookimpl
-from gymhost.client import answer_item
+from gymhost.episode import answer_item
 
 class Leaking:
     def __init__(self, api_key, model):

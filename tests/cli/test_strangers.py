@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import gymhost.client
+import gymhost.episode
 from gymhost.control_key import mint_key
 from tests.cli.conftest import Ran, Run
 from tests.cli.strangers import STEERING, Stranger, serving, tool
@@ -131,7 +131,7 @@ def test_a_schema_that_takes_for_ever_is_ended_by_ctrl_c(tmp_path: Path) -> None
 def test_an_answer_that_never_comes_is_not_waited_for_without_end(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gymhost.client, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(gymhost.episode, "READ_SECONDS", 0.5)
     stranger = Stranger(result=None)
     ran = ask(run, stranger, CALL)
     assert (ran.code, ran.out) == (1, "")

@@ -16,8 +16,16 @@ from tests.distributions import install
 from tests.e2e.servers import Server
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*([name] for name in COMMANDS), ["config", "show"]]
-WITHOUT_EXAMPLE = [["config"]]
+SESSIONS = [["sessions", name] for name in ("list", "show", "prune")]
+PAGES = [*([name] for name in COMMANDS), ["config", "show"], *SESSIONS]
+GROUPS = [["config"], ["sessions"]]
+ARGUMENTS = {
+    "call": ["weather", "get_weather"],
+    "mcp-config": ["weather"],
+    "sessions show": ["x"],
+    "sessions prune": ["--yes"],
+}
+"""What a command does not go without."""
 
 
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
@@ -38,7 +46,7 @@ def test_every_command_has_help(run: Run, page: list[str]) -> None:
     assert usage.startswith(f"Usage: gymhost {' '.join(page)} [OPTIONS]")
     assert sentence.startswith("  ")
     assert not re.search("[^\x00-\x7f]|\x1b", ran.out)  # no boxes, no colours
-    if page not in WITHOUT_EXAMPLE:
+    if page not in GROUPS:
         assert f"    gymhost {' '.join(page)}" in ran.out or f"$(gymhost {page[0]})" in ran.out
 
 
@@ -91,6 +99,18 @@ def test_the_version_is_shown(run: Run) -> None:
         ["mcp-config"],
         ["mcp-config", "weather", "--client", "emacs"],
         ["mcp-config", "weather", "--url", "nowhere"],
+        ["sessions"],
+        ["sessions", "show"],
+        ["sessions", "list", "weather"],
+        ["sessions", "list", "--status", "dead"],
+        ["sessions", "list", "--limit", "0"],
+        ["sessions", "list", "--since", "yesterday"],
+        ["sessions", "list", "--until", "2h ago"],
+        ["sessions", "list", "--since", "999999999w"],
+        ["sessions", "prune", "--ended-before", "24"],
+        ["sessions", "prune"],
+        ["sessions", "prune", "--yes", "--store", "memory://"],
+        ["sessions", "prune", "--yes", "--store", "sessions.db"],
         ["key", "--new"],
         ["help"],
         ["sevre"],
@@ -113,14 +133,13 @@ def test_a_typo_is_told_what_was_meant(run: Run, typo: str, meant: str) -> None:
     )
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != ["config"]], ids=" ".join)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in GROUPS], ids=" ".join)
 def test_a_wrong_configuration_is_exit_code_two_in_every_command(
     run: Run, tmp_path: Path, page: list[str]
 ) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("port: 8000\nprot: 9000\n")
-    more = {"call": ["weather", "get_weather"], "mcp-config": ["weather"]}.get(page[0], [])
-    ran = run(*page, *more, "--config", str(file))
+    ran = run(*page, *ARGUMENTS.get(" ".join(page), []), "--config", str(file))
     assert (ran.code, ran.out) == (2, "")
     (line,) = ran.err.splitlines()
     assert line.startswith(f"gymhost: {file}:2: prot: ")
@@ -140,6 +159,10 @@ def test_a_wrong_configuration_is_exit_code_two_in_every_command(
         (["mcp-config", "toolbox"], 0),
         (["mcp-config", "no_such"], 1),
         (["mcp-config", "toolbox", "--verify", "x"], 1),
+        (["sessions", "list"], 0),
+        (["sessions", "show", "no-such"], 1),
+        (["sessions", "prune", "--yes"], 0),
+        (["sessions", "prune", "--dry-run"], 0),
         (["key"], 0),
     ],
 )

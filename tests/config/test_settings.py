@@ -14,7 +14,8 @@ WRONG = {
     "hots: x": "hots: unknown key: did you mean 'host'?",
     "PORT: 1": "PORT: unknown key: did you mean 'port'?",
     "zzz: x": "zzz: unknown key. Known here: agents, backend, blocked, environments, extensions, "
-    "grace, host, keys, log_format, mcp_allowed_hosts, only, port, public_url, store, strict",
+    "grace, host, keep_trajectories, keys, log_format, mcp_allowed_hosts, only, port, public_url, "
+    "store, strict",
     "host: 8080": "host: must be text, not 8080: put it in quotes",
     "host: ''": "host: must not be empty",
     "host: on": "host: must be text, not on, which YAML reads as true: put it in quotes",
@@ -215,3 +216,25 @@ def test_the_table_has_a_variable_for_each_setting_of_the_server_and_a_flag_for_
     }
     assert {name for name, row in TABLE.items() if row.flag is None} == {"keys"}
     assert TABLE["log_format"].flag == "--log-format"
+
+
+def test_the_secrets_are_the_keys_and_the_secret_options(load: Load) -> None:
+    settings = load(
+        """
+        keys: [one-key, "${TWO}"]
+        environments:
+          a: {config: {api_key: three, city: Paris, deep: [{x: "${FOUR}"}], token: 55555}}
+        extensions:
+          b: {password: six, colour: "${SEVEN}"}
+        """,
+        TWO="two-key",
+        FOUR="four",
+        SEVEN="seven",
+    )
+    wanted = {"one-key", "two-key", "three", "four", "55555", "six", "seven"}
+    assert set(settings.secrets()) == wanted
+
+
+def test_the_password_of_the_store_is_a_secret_as_the_url_has_it_and_as_it_is() -> None:
+    settings = Settings.model_construct(store="redis://user:p%40ss@host/0")  # for one to come
+    assert set(settings.secrets()) == {"p%40ss", "p@ss"}

@@ -19,6 +19,7 @@ VALUES: dict[str, tuple[str, str, object, object]] = {
     "public_url": ("http://one", "http://two", "http://two", "http://three"),
     "keys": ("[one]", "two", (SecretStr("two"),), None),
     "store": ("memory://", "memory://", "memory://", "memory://"),
+    "keep_trajectories": ("true", "no", False, True),
     "log_format": ("text", "json", "json", "text"),
     "grace": ("1", "2.5", 2.5, 3.0),
     "strict": ("true", "no", False, True),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple, Self
 
 from tests.e2e.servers import Server
 from tests.http.wire import Post
@@ -41,3 +42,40 @@ def read_until(client: socket.socket, end: bytes) -> bytes:
             break
         data += piece
     return data
+
+
+class Pipeline:
+    """A connection on which many requests are sent before the first answer is read."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self._answers = client.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answers.close()
+
+    def send(self, requests: Sequence[bytes]) -> list[Answer]:
+        """Send requests; return their answers, in the same order."""
+        self._client.sendall(b"".join(requests))
+        return [self._read() for _ in requests]
+
+    def _read(self) -> Answer:
+        head: list[bytes] = []
+        length = 0
+        while (line := self._answers.readline()) not in (b"\r\n", b""):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+            if name.lower() != b"date":
+                head.append(line)
+        return Answer(b"".join(head), self._answers.read(length))
+
+
+class Answer(NamedTuple):
+    """An answer's bytes. Its head is without the date."""
+
+    head: bytes
+    body: bytes

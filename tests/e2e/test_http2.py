@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import h2.config
@@ -31,10 +31,20 @@ class Connection:
     def flush(self) -> None:
         self._client.sendall(self.h2.data_to_send())
 
-    def request(self, method: bytes, path: bytes, *, end: bool = True) -> int:
+    def send(self, data: bytes) -> None:
+        self._client.sendall(data)
+
+    def request(
+        self,
+        method: bytes,
+        path: bytes,
+        *,
+        end: bool = True,
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> int:
         stream: int = self.h2.get_next_available_stream_id()
         pseudo = {b":method": method, b":path": path, b":authority": b"x", b":scheme": b"http"}
-        self.h2.send_headers(stream, list(pseudo.items()), end_stream=end)
+        self.h2.send_headers(stream, [*pseudo.items(), *(headers or {}).items()], end_stream=end)
         self.flush()
         return stream
 

@@ -295,7 +295,8 @@ async def test_an_environments_page_shows_its_tools_limits_use_and_counts() -> N
             "version": None,
             "url_path": "/envs/diary",
             "stateless": False,
-            "use": {"open_sessions": 1, "calls_in_flight": 0, "threads": 0, "stuck_threads": 0},
+            "use": {**dict.fromkeys(page["use"], 0), "open_sessions": 1, "session_calls": 1},
+            "limits_hit": {},
             "counts": {"calls": 1, "seeded": 1},
         }
         judge = (await served.http.get("/envs/judge")).json()
@@ -351,6 +352,7 @@ async def test_a_sessions_page_is_its_record() -> None:
             "calls": [],
             "failures": {},
             "verdict": None,
+            "pinned": False,
             "created_at": at,
             "used_at": None,
             "ended_at": None,

@@ -29,7 +29,8 @@ async def served(anyio_backend: str) -> AsyncGenerator[Served]:
     [
         ("/envs", "GET, HEAD"),
         ("/healthz", "GET, HEAD"),
-        ("/sessions/x", "GET, HEAD"),
+        ("/sessions", "GET, HEAD, DELETE"),
+        ("/sessions/x", "GET, HEAD, DELETE"),
         ("/envs/diary", "GET, HEAD"),
         ("/envs/diary/seed_session", "POST"),
         ("/envs/diary/verify", "POST"),
@@ -49,7 +50,7 @@ async def test_a_page_under_another_method_says_which_is_allowed(
     assert sorted(answer.headers["allow"].split(", ")) == sorted(allow.split(", "))
 
 
-@pytest.mark.parametrize("path", ["/envs", "/envs/diary", "/healthz", "/readyz", "/"])
+@pytest.mark.parametrize("path", ["/envs", "/envs/diary", "/sessions", "/healthz", "/readyz", "/"])
 async def test_head_answers_as_get_does(served: Served, path: str) -> None:
     head, get = await served.http.head(path), await served.http.get(path)
     assert (head.status_code, get.status_code) == (200, 200)
@@ -69,7 +70,6 @@ async def test_head_answers_as_get_does(served: Served, path: str) -> None:
         "/envs/diary%2Fverify/x",
         "/envs/..%2f..%2fetc",
         "/envs/%F0%9F%91%8B",
-        "/sessions",
         "/sessions/",
         "/sessions/a/b",
         "/healthz/",
@@ -105,7 +105,7 @@ async def test_health_says_the_version(served: Served) -> None:
 async def test_readiness_is_whether_new_sessions_are_taken() -> None:
     async with serve({"diary": Diary()}) as served:
         answer = await served.http.get("/readyz")
-        ready = {"status": "ready", "degraded": 0, "failed": 0}
+        ready = {"status": "ready", "degraded": 0, "failed": 0, "store": "ok"}
         assert (answer.status_code, answer.json()) == (200, ready)
         await served.client.app.drain(0)
         answer = await served.http.get("/readyz")
@@ -118,7 +118,7 @@ async def test_readiness_is_whether_new_sessions_are_taken() -> None:
         answer = await served.http.get("/readyz")
         assert (answer.status_code, answer.json()) == (
             503,
-            {"status": "no environments", "degraded": 0, "failed": 1},
+            {"status": "no environments", "degraded": 0, "failed": 1, "store": "ok"},
         )
 
 

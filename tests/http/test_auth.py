@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import httpx2
 import pytest
 from starlette.datastructures import Headers
 
+from gymhost.errors import Unauthorized
 from gymhost.host import Host
 from gymhost.http.app import create_app
 from gymhost.http.auth import Guard, KeyGuard, LoopbackGuard
@@ -28,7 +31,10 @@ PAGES = [
     ("POST", "/envs/nowhere/seed_session"),
     ("POST", "/envs/diary/verify"),
     ("POST", "/envs/diary/close_session"),
+    ("GET", "/sessions"),
+    ("DELETE", "/sessions?ended_before=2026-01-31T12:00:00Z"),
     ("GET", "/sessions/" + "0" * 32),
+    ("DELETE", "/sessions/" + "0" * 32),
 ]
 
 WRONG = {
@@ -85,6 +91,52 @@ async def test_each_of_several_keys_opens_the_control_plane(key: str, form: str)
         assert (await http.get("/envs/nowhere", headers=headers)).status_code == 404
         seeded = await http.post("/envs/diary/seed_session", headers=headers)
         assert seeded.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (b"Bearer first-key", b"Bearer first-key"),
+        (b"Bearer first-key", b"Bearer wrong"),
+        (b"Bearer wrong", b"Bearer first-key"),
+        (b"Basic wrong", b"Bearer first-key"),
+        (b"", b"Bearer first-key"),
+    ],
+)
+async def test_a_key_that_is_sent_twice_opens_nothing(keys: tuple[bytes, bytes]) -> None:
+    async with guarded(KeyGuard(KEYS)) as http:
+        headers = [(b"authorization", key) for key in keys]
+        assert (await http.get("/envs", headers=headers)).status_code == 401
+
+
+async def test_a_huge_key_is_refused_as_any_other() -> None:
+    async with guarded(KeyGuard(KEYS)) as http:
+        for key in (b"first-key" * 500_000, b" " * 1_000_000, b"\xff" * 1_000_000):
+            answer = await http.get("/envs", headers={"authorization": b"Bearer " + key})
+            assert answer.status_code == 401
+            assert len(answer.content) < 300  # nothing of it is repeated
+
+
+@pytest.mark.parametrize("key", ["first", "second", "third", "none of them", "\xff" * 100])
+def test_every_key_is_compared_and_in_constant_time(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def compare(given: bytes, expected: bytes) -> bool:
+        compared.append((len(given), len(expected)))
+        return hmac.compare_digest(given, expected)
+
+    monkeypatch.setattr("gymhost.http.auth.hmac", SimpleNamespace(compare_digest=compare))
+    guard = KeyGuard(["first", "second", "third"])
+    headers = Headers({"authorization": f"Bearer {key}"})
+    if key in ("first", "second", "third"):
+        guard.check(headers)
+    else:
+        with pytest.raises(Unauthorized):
+            guard.check(headers)
+    # neither which one it is, nor how long they are, changes what is done
+    assert compared == [(32, 32)] * 3
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])

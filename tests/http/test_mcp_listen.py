@@ -188,3 +188,21 @@ async def test_a_listen_that_names_nothing_is_refused_as_such(plane: Plane) -> N
     token = await seed_token(plane.client, "notebook")
     answer = await send(plane.http, PATH, post(MODERN, METHOD, {"notifications": 5}, token=token))
     assert (answer.status, answer.kind) == (400, -32602)
+
+
+async def test_one_session_can_not_take_every_stream() -> None:
+    limits = Limits(open_sessions=50, session_queue=1)
+    config = EnvironmentConfig(plugin=Notebook, limits=limits)
+    async with testing.client({"notebook": config}) as client, http_client(client.app) as http:
+        plane = Plane(client, http)
+        token = await seed_token(client, "notebook")
+        other = await seed_token(client, "notebook")
+        async with listening(plane, listen(token)) as held:
+            await event(held)
+            refused = await send(http, PATH, listen(token))
+            assert (refused.status, refused.kind) == REFUSED
+            async with listening(plane, listen(other)) as others:
+                await event(others)
+        async with listening(plane, listen(token)) as again:
+            await event(again)
+        assert client.host.mounts["notebook"].limits_hit == {"session_queue": 1}

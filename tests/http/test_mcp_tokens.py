@@ -123,6 +123,18 @@ async def test_a_token_of_another_host_opens_nothing(plane: Plane) -> None:
 
 
 @pytest.mark.parametrize("version", ERAS)
+async def test_a_token_that_is_sent_twice_opens_nothing(plane: Plane, version: str) -> None:
+    token = await seed_token(plane.client, "notebook")
+    for tokens in ((token, token), (token, "bad"), ("bad", token), (token, "")):
+        sent = call(version, "write", None, note="no")
+        headers = [(key, value) for key, value in sent.headers.items() if value is not None]
+        headers += [(TOKEN_HEADER, each) for each in tokens]
+        answer = await plane.http.post(PATH, content=sent.content, headers=headers)
+        assert answer.json()["result"]["isError"], tokens
+        assert BAD_TOKEN in answer.text
+
+
+@pytest.mark.parametrize("version", ERAS)
 async def test_a_token_of_another_session_reaches_that_session_alone(
     plane: Plane, version: str
 ) -> None:

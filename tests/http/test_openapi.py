@@ -26,6 +26,7 @@ from tests.environments import Broken, Diary
 from tests.faulty_store import FaultyStore
 from tests.http.wire import MODERN, modern_meta
 from tests.served import NO_ANSWER, Served, raw_client, serve
+from tests.stores.sessions import new
 
 KEY = KeyGuard(["key"])
 
@@ -213,6 +214,16 @@ async def _record(served: Served) -> httpx2.Response:
     return await served.http.get(f"/sessions/{session.id}")
 
 
+async def _deleted(served: Served) -> httpx2.Response:
+    session = await served.seed("diary")
+    return await served.http.delete(f"/sessions/{session.id}")
+
+
+async def _of_no_environment(served: Served) -> httpx2.Response:
+    row, _ = await served.host.store.create(new(environment="gone"))
+    return await served.http.delete(f"/sessions/{row.session_id}")
+
+
 async def _key_conflict(served: Served) -> httpx2.Response:
     await served.post("diary", "seed_session", {}, idempotency_key="k")
     return await served.post("diary", "seed_session", {"a": 1}, idempotency_key="k")
@@ -286,10 +297,14 @@ BODIES: dict[tuple[int, str], Any] = {
     (400, "invalid_request"): b"{",
     (413, "body_too_large"): b"x" * 101,
 }
+BEFORE = "ended_before=1970-01-01T00:00:00Z"
 GUARDED = {
     "environment": ("GET", "/envs/diary"),
     "environments": ("GET", "/envs"),
+    "sessions": ("GET", "/sessions"),
+    "prune_sessions": ("DELETE", f"/sessions?{BEFORE}"),
     "session": ("GET", "/sessions/x"),
+    "delete_session": ("DELETE", "/sessions/x"),
     "openapi": ("GET", "/openapi.json"),
     "seed_session": ("POST", "/envs/diary/seed_session"),
     "verify": ("POST", "/envs/diary/verify"),
@@ -334,6 +349,16 @@ REACHED: Reached = {
     ("ready", 200, ""): ask("GET", "/readyz", key=False),
     ("ready", 503, ""): _not_ready,
     ("index", 200, ""): ask("GET", "/", key=False),
+    ("sessions", 200, ""): ask("GET", "/sessions"),
+    ("sessions", 422, "invalid_request"): ask("GET", "/sessions?limit=0"),
+    ("sessions", 503, "store_error"): ask("GET", "/sessions", broken="list"),
+    ("prune_sessions", 200, ""): ask("DELETE", f"/sessions?{BEFORE}"),
+    ("prune_sessions", 422, "invalid_request"): ask("DELETE", "/sessions"),
+    ("prune_sessions", 503, "store_error"): ask("DELETE", f"/sessions?{BEFORE}", broken="prune"),
+    ("delete_session", 204, ""): _deleted,
+    ("delete_session", 404, "session_lost"): ask("DELETE", "/sessions/x"),
+    ("delete_session", 409, "environment_missing"): _of_no_environment,
+    ("delete_session", 503, "store_error"): ask("DELETE", "/sessions/x", broken="get"),
     ("session", 200, ""): _record,
     ("session", 404, "session_lost"): ask("GET", "/sessions/x"),
     ("session", 503, "store_error"): ask("GET", "/sessions/x", broken="get"),

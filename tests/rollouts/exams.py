@@ -18,7 +18,8 @@ from gymhost.agents.base import AgentRun, McpServers
 from gymhost.agents.scripted import Scripted
 from gymhost.cli.embedded import embedded
 from gymhost.cli.remote import Remote
-from gymhost.client import Client, answer_item
+from gymhost.client import Client
+from gymhost.episode import answer_item
 from gymhost.host import EnvironmentLike, Host
 from gymhost.lean_http import lean_transport
 from gymhost.rollouts.attempt import Attempts

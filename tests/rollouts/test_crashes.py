@@ -254,3 +254,29 @@ async def test_an_output_without_its_journal_is_not_resumed(tmp_path: Path) -> N
     with pytest.raises(RecordError, match="does not begin as a run's does"):
         with run.records(resume=True):
             pass
+
+
+async def test_a_verify_that_fails_only_now_is_a_failure_with_what_the_agent_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner was killed after it had noted what it was about to hand in."""
+    monkeypatch.setattr("gymhost.rollouts.runner.FIRST_WAIT", 0.001)
+
+    async def killed(*_: object) -> dict[str, Any]:
+        raise RecordError("killed")
+
+    world = Exam()
+    run = Run(tmp_path, [exam("a", fails=1)])
+    async with served({"exam": world}) as remote:
+        with monkeypatch.context() as patched:
+            patched.setattr(Client, "verify_body", killed)
+            with pytest.raises(RecordError, match="killed"):
+                await run.play(remote)
+        assert (world.verdicts, world.closed) == ([], [])
+        assert (await run.play(remote, resume=True)).scored == 1
+        async with Client(remote.url, remote.key) as client:
+            assert (await client.environment("exam"))["use"]["open_sessions"] == 0
+    (row,) = run.read("_failures")
+    assert (row["_ng_failure_class"], row["_ng_attempt_index"]) == ("environment_error", 0)
+    assert [item["type"] for item in row["response"]["output"]][-1] == "message"
+    assert run.read()[0]["_ng_attempt_index"] == 1

@@ -1,10 +1,12 @@
-"""Any verbs in any order: the store in memory beside a plain dict that says what is right."""
+"""Any verbs in any order: each store beside a plain dict that says what is right."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, get_args
 
 import pytest
@@ -13,8 +15,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from gymhost.errors import LeaseLost, StoreError
-from gymhost.stores import Lease, MemoryStore, SessionRow, SessionSummary, Status, Verdict
+from gymhost.stores import (
+    Lease,
+    MemoryStore,
+    SessionRow,
+    SessionStore,
+    SessionSummary,
+    SqliteStore,
+    Status,
+    Verdict,
+)
 from gymhost.stores.base import ENDED
+from gymhost.stores.sqlite import SqliteUrl
+from gymhost.stores.sqlite.commits import Commits, Job, read_each, write_together
+from gymhost.stores.sqlite.database import Database, open_database
 from tests.stores.sessions import LIVING, T0, new
 
 T = TypeVar("T")
@@ -57,12 +71,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = MemoryStore()
+        self.store: SessionStore = self.open_store()
         self.now = T0
         self.models: dict[str, Model] = {}
         self.tokens: dict[bytes, str] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.made = 0
+
+    def open_store(self) -> SessionStore:
+        return MemoryStore()
 
     def living_key(self, environment: str, key: str | None) -> str | None:
         return self.keys.get((environment, key)) if key is not None else None
@@ -316,5 +333,47 @@ class StoreMachine(RuleBasedStateMachine):
         assert rows == list(run(self.store.list()).rows)
 
 
+class OnThisThread(Commits):
+    """Runs each verb where it is called, in the transaction that the thread would give it."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.path, lambda: database)
+        self.database = database
+
+    async def read(self, verb: Callable[[Database], T]) -> T:
+        return self.run(read_each, verb)
+
+    async def write(self, verb: Callable[[Database], T]) -> T:
+        return self.run(write_together, verb)
+
+    def run(self, run: Callable[[Database, list[Job]], None], verb: Callable[[Database], T]) -> T:
+        job = Job(verb, writes=True)
+        run(self.database, [job])
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
+
+class SqliteMachine(StoreMachine):
+    """The same over a file."""
+
+    def open_store(self) -> SessionStore:
+        self.folder = TemporaryDirectory()
+        url = SqliteUrl(Path(self.folder.name, "sessions.db"))
+        store = SqliteStore(url)
+        self.database = open_database(url.path, "normal")
+        # the file is gone after each example: nothing of it needs to reach the disk
+        self.database.execute("PRAGMA synchronous = off")
+        store._commits = OnThisThread(self.database)
+        return store
+
+    def teardown(self) -> None:
+        self.database.close()
+        self.folder.cleanup()
+
+
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine.settings = settings(max_examples=30, stateful_step_count=50, deadline=None)

@@ -62,15 +62,16 @@ def claim_expired(
     total: float,
     environment: str,
     closing: bool,
+    limit: int,
 ) -> list[SessionSummary]:
-    """End the sessions past their time that nobody holds."""
+    """End up to `limit` sessions past their time that nobody holds."""
     db.bury_the_dead()
     due = db.execute(
         f"""{SUMMARY} WHERE session.environment = ? AND session.ended_at IS NULL
             AND session.lease_until <= ? AND (session.pinned
                 OR coalesce(session.used_at + ?, session.created_at + ?) <= ?
-                OR session.created_at + ? <= ?)""",
-        (environment, now, idle, unused, now, total, now),
+                OR session.created_at + ? <= ?) LIMIT ?""",
+        (environment, now, idle, unused, now, total, now, limit),
     ).fetchall()
     claimed: list[SessionSummary] = []
     for found in due:

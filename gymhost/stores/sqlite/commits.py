@@ -50,7 +50,11 @@ class Job:
         """
         try:
             self.result, self.error = self.verb(database), None
-        except (GymhostError, ValueError) as exc:  # a lost lease, a cursor of no list
+        except GymhostError as exc:  # a lost lease; verbs raise before they write
+            self.error = exc
+        except ValueError as exc:  # a cursor of no list
+            if self.writes:
+                raise
             self.error = exc
 
 
@@ -70,11 +74,10 @@ class Commits:
         Raises: StoreError: it could not be opened.
         """
         opening = Job(lambda _: None, writes=False)
-        self._loop, self._ended = EventLoop(), anyio.Event()
+        self._loop, self._ended, self._queue = EventLoop(), anyio.Event(), SimpleQueue()
+        life = self._loop, self._ended, self._queue, opening
         # daemon: a disk that hangs does not keep the process
-        threading.Thread(
-            target=self._serve, args=[opening], name="gymhost-sqlite", daemon=True
-        ).start()
+        threading.Thread(target=self._serve, args=life, name="gymhost-sqlite", daemon=True).start()
         try:
             await opening.done.wait()
             if opening.error is not None:
@@ -131,10 +134,9 @@ class Commits:
             raise job.error
         return job.result
 
-    def _serve(self, opening: Job) -> None:
-        loop, ended = self._loop, self._ended
-        assert loop is not None
-        assert ended is not None
+    def _serve(
+        self, loop: EventLoop, ended: anyio.Event, queue: SimpleQueue[Job | None], opening: Job
+    ) -> None:
         try:
             database = self._open_database()
         except BaseException as exc:  # noqa: BLE001 - raised where the opening is awaited
@@ -143,7 +145,7 @@ class Commits:
             return
         loop.call_soon(_answer, [opening])
         try:
-            while (batch := self._next_batch()) is not None:
+            while (batch := _next_batch(queue)) is not None:
                 reads = [job for job in batch if not job.writes]
                 writes = [job for job in batch if job.writes]
                 if reads:
@@ -158,25 +160,24 @@ class Commits:
             finally:
                 loop.call_soon(ended.set)
 
-    def _next_batch(self) -> list[Job] | None:
-        """Return the verbs that wait, at least one; None when there will be no more."""
-        job = self._queue.get()
-        batch: list[Job] = []
-        while job is not None:
-            if job.claim():
-                batch.append(job)
-            if len(batch) == AT_ONCE:
-                return batch
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
-                if batch:
-                    return batch
-                job = self._queue.get()
-        if batch:
-            self._queue.put(None)  # the last ones first
+
+def _next_batch(queue: SimpleQueue[Job | None]) -> list[Job] | None:
+    """Return the verbs that wait, at least one; None when there will be no more."""
+    batch: list[Job] = []
+    job = queue.get()
+    while job is not None:
+        if job.claim():
+            batch.append(job)
+        if len(batch) == AT_ONCE:
             return batch
+        try:
+            job = queue.get(block=not batch)
+        except Empty:
+            return batch
+    if not batch:
         return None
+    queue.put(None)  # these first
+    return batch
 
 
 def read_each(database: Database, jobs: Sequence[Job]) -> None:

@@ -28,7 +28,9 @@ class Database:
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.owner: Owner | None = None
-        self._file = _identity(path)
+        # with the -wal: what was written lately is in it, and it is there while the file is open
+        self._files = (path, path.with_name(f"{path.name}-wal"))
+        self._identities = [_identity(file) for file in self._files]
 
     @property
     def owner_serial(self) -> int | None:
@@ -36,12 +38,12 @@ class Database:
         return None if self.owner is None else self.owner.serial
 
     def check_file(self) -> None:
-        """See that what is written goes into the file of that name.
+        """See that what is written goes into the files of that name.
 
-        Raises: StoreError: the file is gone or another one; SQLite would go on writing to what
-        nobody will find again.
+        Raises: StoreError: one is gone or another one; SQLite would go on writing to what nobody
+        will find again.
         """
-        if _identity(self.path) != self._file:
+        if [_identity(file) for file in self._files] != self._identities:
             raise StoreError(
                 f"The session store {self.path} was deleted or replaced. Put it back, or restart "
                 "gymhost.",
@@ -69,6 +71,7 @@ def open_database(
 
     Raises: StoreError: it is no store of ours; OSError, sqlite3.Error.
     """
+    path = path.resolve()  # the owners' files are beside it, however it is named
     _make_file(path)
     connection = sqlite3.connect(
         path,
@@ -78,7 +81,11 @@ def open_database(
         cached_statements=256,
     )
     try:
-        check_identity(connection, path)  # before anything is changed in a file that is not ours
+        # before anything is changed in a file that is not ours; in one transaction, as somebody
+        # else may be making the same one
+        connection.execute("BEGIN")
+        check_identity(connection, path)
+        connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -47,9 +48,15 @@ def store_error(path: Path, error: BaseException) -> StoreError:
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)  # Python's own errors have none
         kind = FAILED if code is None else BY_SQLITE.get(code & 0xFF, FAILED)
+        if code == sqlite3.SQLITE_CANTOPEN and not _is_writable(path):
+            kind = READ_ONLY  # there is no place for the -wal beside it
     elif isinstance(error, OSError):
         kind = BY_SYSTEM.get(error.errno, FAILED)
     reason, what, remedy = kind
     failure = StoreError(f"The session store {path} {what}: {error}. {remedy}", reason)
     failure.__cause__ = error
     return failure
+
+
+def _is_writable(path: Path) -> bool:
+    return all(os.access(each, os.W_OK) for each in (path, path.parent))

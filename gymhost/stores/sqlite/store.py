@@ -21,7 +21,8 @@ from gymhost.stores.sqlite.url import SqliteUrl
 
 __all__ = ["SqliteStore"]
 
-PRUNED_AT_ONCE = 500
+# Of a hundred thousand sessions, so many in one commit: nobody else waits for all of them.
+MANY = 500
 
 
 class SqliteStore:
@@ -34,8 +35,9 @@ class SqliteStore:
 
     def __init__(self, url: SqliteUrl, *, busy_seconds: float = BUSY_SECONDS) -> None:
         """`busy_seconds` is how long another program's lock is waited for."""
-        opening = partial(open_database, url.path, url.synchronous, busy_seconds)
-        self._commits = Commits(url.path, opening)
+        path = url.path.absolute()  # as the working folder is now
+        opening = partial(open_database, path, url.synchronous, busy_seconds)
+        self._commits = Commits(path, opening)
 
     async def open(self) -> None:
         await self._commits.start()
@@ -146,8 +148,13 @@ class SqliteStore:
             total=total,
             environment=environment,
             closing=closing,
+            limit=MANY,
         )
-        return await self._commits.write(verb)
+        claimed = found = await self._commits.write(verb)
+        while len(found) == MANY:
+            found = await self._commits.write(verb)
+            claimed = claimed + found
+        return claimed
 
     async def claim_closing(
         self, now: float, seconds: float, *, environment: str, limit: int = 100
@@ -189,10 +196,10 @@ class SqliteStore:
             lists.prune_some,
             ended_before=ended_before,
             environment=environment,
-            limit=PRUNED_AT_ONCE,
+            limit=MANY,
         )
         pruned = number = await self._commits.write(verb)
-        while number == PRUNED_AT_ONCE:  # in parts: nobody waits for a hundred thousand
+        while number == MANY:
             number = await self._commits.write(verb)
             pruned += number
         return pruned
