@@ -72,7 +72,7 @@ def rollout(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Let an agent attempt an environment's tasks, and write the scores to a file.
+    """Let an agent attempt tasks, and write the scores to a file.
 
     Each attempt gets a session of its own. A score is a row of the output; what is no score is a
     row of the file beside it that ends in _failures.jsonl, and is never a reward. Ctrl-C lets the

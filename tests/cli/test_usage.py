@@ -22,6 +22,7 @@ GROUPS = [["config"], ["sessions"]]
 ARGUMENTS = {
     "call": ["weather", "get_weather"],
     "mcp-config": ["weather"],
+    "rollout": ["weather"],
     "sessions show": ["x"],
     "sessions prune": ["--yes"],
 }
@@ -99,6 +100,11 @@ def test_the_version_is_shown(run: Run) -> None:
         ["mcp-config"],
         ["mcp-config", "weather", "--client", "emacs"],
         ["mcp-config", "weather", "--url", "nowhere"],
+        ["rollout"],
+        ["rollout", "weather", "--attempts", "0"],
+        ["rollout", "weather", "--concurrency", "0"],
+        ["rollout", "Weather"],
+        ["rollout", "weather", "--url", "nowhere"],
         ["sessions"],
         ["sessions", "show"],
         ["sessions", "list", "weather"],
