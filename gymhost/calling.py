@@ -65,7 +65,7 @@ class Calling:
         async with self._settling:
             for token_hash in list(self._spoiled):
                 row = await self._store.find(token_hash)
-                if row is not None and row.verdict is None:
+                if row is not None and not row.is_final:
                     try:
                         await self._note_store_error(row)
                     except RequestError:

@@ -115,7 +115,7 @@ class Ending:
     async def end(self, mount: Mount, slot: Slot, status: Status, reason: CloseReason) -> None:
         """End a session after its running calls and verify, unless it has ended by then."""
         slot.users += 1
-        slot.shut = True
+        slot.ending += 1
         try:
             await slot.turns.take_all()
             try:
@@ -127,6 +127,7 @@ class Ending:
             finally:
                 slot.turns.give_back()
         finally:
+            slot.ending -= 1
             slot.users -= 1
 
     async def transition(
@@ -167,6 +168,7 @@ class Ending:
 
         Raises: StoreError.
         """
+        await self._registry.renew_lapsed(mount.name)
         limits = mount.limits
         now = self._clock.time()
         for slot in self._registry.pinned(mount.name):  # held all the time, so nobody claims them
@@ -194,17 +196,31 @@ class Ending:
             async with anyio.create_task_group() as telling:
                 for lease in leases:
                     telling.start_soon(self._tell_claimed, mount, lease)
+        for session_id in list(self._told):  # another process has told it meanwhile, or forgot it
+            row = await self._store.get(session_id)
+            if row is None or not row.closing:
+                self._told.discard(session_id)
 
     async def _tell_claimed(self, mount: Mount, lease: Lease) -> None:
-        session_id = lease.session_id
+        session_id, closed = lease.session_id, False
         try:
             row = await self._store.get(session_id)
             if row is not None:
                 await self._tell(mount, row, await self._calls(session_id), REASONS[row.status])
-            if await self._store.release(lease, closed=True):
-                self._told.discard(session_id)
+            closed = True
         except StoreError:
             logger.exception("close of session %s is tried again", session_id)
+        finally:
+            # shielded: where a stop has cut this short, the next process need not wait
+            with anyio.CancelScope(shield=True):
+                await self._release_claimed(lease, closed)
+
+    async def _release_claimed(self, lease: Lease, closed: bool) -> None:
+        try:
+            if await self._store.release(lease, closed=closed) and closed:
+                self._told.discard(lease.session_id)
+        except StoreError:
+            logger.exception("session %s is given back when its lease runs out", lease.session_id)
 
     async def _calls(self, session_id: str) -> list[bytes]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -50,6 +51,7 @@ logger = logging.getLogger("gymhost.host")
 MAINTENANCE_SECONDS = 5.0
 # What stop gives to each of its steps. A close hook that has begun by then has its own time, too.
 SESSIONS_SECONDS = 15.0
+SWEEP_SECONDS = 10.0
 ENVIRONMENTS_SECONDS = 20.0
 STORE_SECONDS = 3.0
 
@@ -113,6 +115,7 @@ class Host:
         self._lives: TaskGroup | None = None
         """Of what still has to be undone when the host is cancelled."""
         self._expiring = anyio.Lock()
+        self._sweep: anyio.CancelScope | None = None
         self._stopped = False
 
     @property
@@ -235,6 +238,7 @@ class Host:
 
     async def _keep(self) -> None:
         await self._calling.settle()
+        await self._verification.mark_submitted()
         for slot in await self.registry.maintain():
             assert self._lives is not None
             mount = self.mounts[slot.row.environment]
@@ -242,8 +246,27 @@ class Host:
 
     async def _expire(self) -> None:
         async with self._expiring:
-            for mount in list(self.mounts.values()):
-                await self._ending.expire(mount)
+            if self.stopping:  # the environments are being shut down
+                return
+            with anyio.CancelScope() as self._sweep:
+                for mount in list(self.mounts.values()):
+                    await self._ending.expire(mount)
+                await self._count_open()
+
+    async def _count_open(self) -> None:
+        """Count the open sessions anew: another process may have ended, or begun, some."""
+        before = {name: (each.open_sessions, each.seeding) for name, each in self.mounts.items()}
+        living = await self._living()
+        for name, mount in self.mounts.items():
+            if before.get(name) == (mount.open_sessions, mount.seeding):
+                mount.open_sessions = living[name] + mount.seeding
+
+    async def _living(self) -> Counter[str]:
+        living: Counter[str] = Counter()
+        for (name, status), number in (await self.store.counts()).items():
+            if status not in ENDED:
+                living[name] += number
+        return living
 
     async def stop(self) -> None:
         """End what does not outlive the process, and stop the environments. Once."""
@@ -253,6 +276,7 @@ class Host:
         self._stopped = True
         steps: tuple[tuple[str, float, Callable[[], Awaitable[None]]], ...] = (
             ("the sessions", SESSIONS_SECONDS, self._end_sessions),
+            ("the leases", STORE_SECONDS, self.registry.drop_all),
             ("the environments", ENVIRONMENTS_SECONDS, self._running[1].stop),
             ("the session store", STORE_SECONDS, self.store.aclose),
         )
@@ -266,12 +290,21 @@ class Host:
                 logger.error("ending %s took longer than %g s: given up", what, seconds)
 
     async def _end_sessions(self) -> None:
-        self._seeding.stop()
+        await self._seeding.stop()
         await self._verification.stop()
-        # what is expiring is marked as ended, and still to be closed
-        async with self._expiring:
+        async with task_group() as ending:
+            ending.start_soon(self._end_sweep)
             await self._ending.close_all(list(self.mounts.values()))
-            await self.registry.drop_all()
+
+    async def _end_sweep(self) -> None:
+        # what is expiring is marked as ended, and still to be closed
+        with anyio.move_on_after(SWEEP_SECONDS):
+            async with self._expiring:
+                return
+        if self._sweep is not None:
+            self._sweep.cancel()  # what is left is told by the next process
+        async with self._expiring:
+            return
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -307,9 +340,9 @@ class Host:
         for name, error in failures.items():
             mount = self.mounts.pop(name)
             self._loader.take_out(mount.record, mount.instance, error)
-        for (name, status), number in (await self.store.counts()).items():
-            if name in self.mounts and status not in ENDED:
-                self.mounts[name].open_sessions += number
+        living = await self._living()
+        for name, mount in self.mounts.items():
+            mount.open_sessions += living[name]
         # two tasks: a lease is not lost because an environment's close hangs
         tasks.start_soon(self._repeat, self._keep)
         tasks.start_soon(self._repeat, self._expire)

@@ -77,6 +77,8 @@ class Mount:
         # object's: a frozen dataclass may be an environment, too
         object.__setattr__(self.instance, "_run_tool", self.tools.run)
         self.open_sessions = 0
+        self.seeding = 0
+        """Those of the open sessions that the store does not have yet."""
         self.calls_in_flight = 0
         self.compile_hooks(manager, siblings)
 

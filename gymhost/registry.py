@@ -70,6 +70,7 @@ class Registry:
         self._clock = clock
         self._slots: dict[str, Slot] = {}
         self._tokens: dict[bytes, Slot] = {}
+        self._stopped = False
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         """One for each session whose lease is being taken, renewed or given back."""
 
@@ -77,6 +78,14 @@ class Registry:
         """Work on a pinned session from its creation on: it is this process's for its life."""
         lease = Lease(row.session_id, row.epoch, leased_until)
         self._slots[row.session_id] = Slot(row, [], lease, self._clock.monotonic(), pin)
+
+    def holds(self, slot: Slot) -> bool:
+        """Whether a session was not let go of since."""
+        return self._slots.get(slot.id) is slot
+
+    def is_here(self, session_id: str) -> bool:
+        """Whether this process works on a session."""
+        return session_id in self._slots
 
     def pinned(self, environment: str) -> list[Slot]:
         """Return the pinned sessions of an environment that are here."""
@@ -112,6 +121,8 @@ class Registry:
             row = await self.store.find(token_hash)
             if row is None or row.environment != environment:
                 raise ToolRefused("The session token is not valid here.", "no_session")
+            if row.status in ENDED:  # not held: an agent would keep it from the sweeper
+                raise ToolRefused("The session has ended.", "session_ended")
             try:
                 slot = await self._open(row.session_id)
             except SessionEnded as exc:
@@ -124,15 +135,18 @@ class Registry:
         return slot
 
     async def by_id(self, environment: str, session_id: str) -> Slot:
-        """Return a session of this environment.
+        """Return a session of this environment. One that can change no more is not held.
 
-        Raises: SessionLost: there is none; SessionEnded: it was pinned to a process that is gone.
+        Raises: SessionLost: there is none; SessionEnded: it was pinned to a process that is gone;
+        OverCapacity: another process has it, or this one stops.
         """
         slot = self._slots.get(session_id)
         if slot is None:
             row = await self.store.get(session_id)
             if row is None or row.environment != environment:
                 raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
+            if row.is_final:
+                return Slot(row, [], Lease(session_id, row.epoch, 0.0), self._clock.monotonic())
             slot = await self._open(session_id)
         elif slot.row.environment != environment:
             raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
@@ -157,6 +171,7 @@ class Registry:
             slot = self._slots.get(session_id)
             if slot is not None:
                 return slot
+            self._refuse_stopped()
             lease = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
             if lease is None:
                 raise OverCapacity(f"Session {session_id!r} is in use by another process.")
@@ -168,6 +183,7 @@ class Registry:
                 if row.pinned and row.status not in ENDED:
                     # what it had entered is gone; it is marked, and closed, by the sweeper
                     raise SessionEnded("The session was lost in a crash.", "session_lost")
+                self._refuse_stopped()
             except BaseException:
                 with anyio.CancelScope(shield=True), suppress(StoreError):
                     await self.store.release(lease)
@@ -175,6 +191,10 @@ class Registry:
             slot = Slot(row, calls, lease, self._clock.monotonic())
             self._slots[session_id] = slot
             return slot
+
+    def _refuse_stopped(self) -> None:
+        if self._stopped:
+            raise OverCapacity("The server is stopping.")
 
     async def drop(self, slot: Slot, *, closed: bool = False) -> bool:
         """Stop working on a session, and give its lease back; say whether it was held.
@@ -209,6 +229,13 @@ class Registry:
                     lost.append(slot)
         return lost
 
+    async def renew_lapsed(self, environment: str) -> None:
+        """Renew what has lapsed, or nearly, before a sweep claims it: it is in use here."""
+        soon = self._clock.time() + LEASE_SECONDS / 3
+        for slot in list(self._slots.values()):
+            if slot.row.environment == environment and slot.lease.expires_at <= soon:
+                await self._renew(slot)
+
     async def _renew(self, slot: Slot) -> bool:
         """Renew a lease; say whether it is ours still."""
         async with self._lock(slot.id):
@@ -235,6 +262,7 @@ class Registry:
             return forgotten
 
     async def drop_all(self) -> None:
-        """Give every lease back."""
+        """Give every lease back, and take none any more."""
+        self._stopped = True
         for slot in list(self._slots.values()):
             await self.drop(slot)

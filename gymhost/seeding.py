@@ -43,11 +43,17 @@ class Seeding:
         self._clock = clock
         self._ending = ending
         self._running: dict[tuple[str, str], anyio.Event] = {}
+        self._creating: set[anyio.Event] = set()
         self._stopped = False
 
-    def stop(self) -> None:
-        """Let no session begin any more, also none that is being seeded: nobody would close it."""
+    async def stop(self) -> None:
+        """Let no session begin any more, also none that is being seeded: nobody would close it.
+
+        What the store is about to create is then there, to be closed.
+        """
         self._stopped = True
+        for created in list(self._creating):
+            await created.wait()
 
     async def seed(
         self, mount: Mount, body: JSONObject, raw: bytes, key: str | None, tasks: TaskGroup
@@ -68,7 +74,7 @@ class Seeding:
         done = self._running[mount.name, key] = anyio.Event()
         try:
             row = await self._store.find_key(mount.name, key)
-            if row is not None and expires_at(row, mount.limits) <= self._clock.time():
+            if row is not None and self._may_have_ended(mount, row):
                 await self._ending.expire(mount)
                 row = await self._store.find_key(mount.name, key)
             if row is not None:
@@ -77,6 +83,11 @@ class Seeding:
         finally:
             del self._running[mount.name, key]
             done.set()
+
+    def _may_have_ended(self, mount: Mount, row: SessionRow) -> bool:
+        """Whether a sweep may end a living session: it is past its time, or its process is gone."""
+        is_over = expires_at(row, mount.limits) <= self._clock.time()
+        return is_over or (row.pinned and not self._registry.is_here(row.session_id))
 
     async def _seed_again(self, mount: Mount, row: SessionRow, body_hash: bytes) -> Seeded:
         if row.body_hash != body_hash:
@@ -95,6 +106,7 @@ class Seeding:
                 f"{mount.name!r} has {mount.open_sessions} open sessions, its limit."
             )
         mount.open_sessions += 1
+        mount.seeding += 1
         session_id, token = mint_session_id(), mint_token()
         pin = Pin(tasks, session_id) if mount.instance.pinned else None
         row, created = None, False
@@ -118,10 +130,9 @@ class Seeding:
                 leased_until=now + LEASE_SECONDS if pin is not None else 0.0,
             )
             with anyio.CancelScope(shield=True):  # what is created is also counted
-                row, created = await self._store.create(new)
-            if row is not None and created and pin is not None:
-                self._registry.adopt(row, new.leased_until, pin)
+                row, created = await self._create(new, pin)
         finally:
+            mount.seeding -= 1
             if not created:
                 mount.open_sessions -= 1
                 await self._ending.unwind(mount, session_id, pin)
@@ -130,6 +141,18 @@ class Seeding:
             return await self._seed_again(mount, row, body_hash)
         mount.counts["seeded"] += 1
         return Seeded(session_id, token, expires_at(row, mount.limits))
+
+    async def _create(self, new: NewSession, pin: Pin | None) -> tuple[SessionRow, bool]:
+        done = anyio.Event()
+        self._creating.add(done)
+        try:
+            row, created = await self._store.create(new)
+            if created and pin is not None:
+                self._registry.adopt(row, new.leased_until, pin)
+            return row, created
+        finally:
+            self._creating.remove(done)
+            done.set()
 
     async def _run_seed(
         self, mount: Mount, session_id: str, task: Task, pin: Pin | None

@@ -124,6 +124,8 @@ class VerifyRun:
         self.body_hash = body_hash
         self.done = anyio.Event()
         self.error: RequestError | None = None
+        self.let_go = False
+        """The session was let go of before its turn came: nothing was begun."""
 
 
 class Slot:
@@ -144,8 +146,10 @@ class Slot:
         self.turns = Turns()
         self.users = 0
         self.used_at = now
-        self.shut = False
-        """verify or close has begun: no new call."""
+        self.ending = 0
+        """Closes that wait for their turn, or have it."""
+        self.submitted = False
+        """A verify has begun: no new call, whatever comes of it."""
         self.verify_run: VerifyRun | None = None
         self.token_hashes: list[bytes] = []
         self.store_failed = False
@@ -154,6 +158,11 @@ class Slot:
     def id(self) -> str:
         """The session's id."""
         return self.row.session_id
+
+    @property
+    def shut(self) -> bool:
+        """Whether no new call may begin, though the session is open."""
+        return self.submitted or self.ending > 0
 
     @property
     def failure_kind(self) -> str | None:

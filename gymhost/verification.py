@@ -16,6 +16,7 @@ from gymhost.ending import Ending, hook_failure, hook_failures_answered
 from gymhost.errors import (
     AlreadyVerified,
     InternalError,
+    LeaseLost,
     OverCapacity,
     RequestError,
     SampleMasked,
@@ -36,6 +37,7 @@ __all__ = ["Verification", "VerifyAnswer"]
 
 logger = logging.getLogger("gymhost.verify")
 
+OPEN: tuple[Status, ...] = ("open",)
 VERIFYING: tuple[Status, ...] = ("verifying",)
 
 
@@ -64,6 +66,8 @@ class Verification:
         self._ending = ending
         self._keep_trajectories = keep_trajectories
         self._runs: dict[VerifyRun, anyio.CancelScope] = {}
+        self._unmarked: set[Slot] = set()
+        """Submitted, where the store could not be told: used, until it is."""
         self._stopped = False
 
     async def stop(self) -> None:
@@ -73,6 +77,28 @@ class Verification:
             scope.cancel()
         for run in list(self._runs):
             await run.done.wait()
+        await self.mark_submitted()
+
+    async def mark_submitted(self) -> None:
+        """Write down which attempts were submitted, so that their tools stay shut."""
+        for slot in list(self._unmarked):
+            marked = slot.verify_run is not None or slot.row.status != "open"
+            if (marked or await self._mark(slot)) and slot in self._unmarked:
+                self._unmarked.remove(slot)
+                slot.users -= 1
+
+    async def _mark(self, slot: Slot) -> bool:
+        """Mark a session as one whose verify has failed; say whether that is settled."""
+        try:
+            now = self._clock.time()
+            if await self._store.transition(slot.lease, OPEN, "verify_failed", now):
+                slot.row = replace(slot.row, status="verify_failed")
+        except LeaseLost:
+            pass  # another process goes on with it
+        except StoreError:
+            logger.exception("session %s is yet to be marked as submitted", slot.id)
+            return False
+        return True
 
     async def verify(
         self, mount: Mount, session_id: str | None, body: JSONObject, raw: bytes, tasks: TaskGroup
@@ -89,12 +115,15 @@ class Verification:
         body_hash = sha256(raw).digest()
         if session_id is None:
             return await self._verify_detached(mount, body, body_hash)
-        slot = await self._registry.by_id(mount.name, session_id)
-        slot.users += 1
-        try:
-            return await self._verify_slot(mount, slot, body, body_hash, tasks)
-        finally:
-            slot.users -= 1
+        answer: VerifyAnswer | None = None
+        while answer is None:
+            slot = await self._registry.by_id(mount.name, session_id)
+            slot.users += 1
+            try:
+                answer = await self._verify_slot(mount, slot, body, body_hash, tasks)
+            finally:
+                slot.users -= 1
+        return answer
 
     async def _verify_slot(
         self,
@@ -103,7 +132,8 @@ class Verification:
         body: JSONObject,
         body_hash: bytes,
         tasks: TaskGroup,
-    ) -> VerifyAnswer:
+    ) -> VerifyAnswer | None:
+        """Return the answer; None where the session was let go of meanwhile."""
         while (verdict := slot.row.verdict) is None:
             _refuse_unverifiable(slot.row)
             _check_task(slot.session(mount.instance.state_type).task, body)
@@ -111,6 +141,8 @@ class Verification:
             if run is None:
                 run = self._start(mount, slot, body, body_hash, tasks)
             await run.done.wait()
+            if run.let_go:
+                return None
             if run.body_hash == body_hash and run.error is not None:
                 raise run.error.with_traceback(None)
         return _answer_from(verdict, body_hash, slot.id, mount.on_failure)
@@ -127,12 +159,15 @@ class Verification:
 
     async def _run_verify(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
         slot.users += 1
-        slot.shut = True
+        slot.submitted = True
         try:
             with self._runs[run]:
                 await slot.turns.take_all()
                 try:
-                    await self._score(mount, slot, run, body)
+                    # without its lease, another verify could run beside this one
+                    run.let_go = not self._registry.holds(slot)
+                    if not run.let_go:
+                        await self._score(mount, slot, run, body)
                 finally:
                     slot.turns.give_back()
         except RequestError as exc:
@@ -146,8 +181,11 @@ class Verification:
                 run.error = None  # what came after the score does not undo it
             elif run.error is None:
                 run.error = OverCapacity("The server is stopping: verify again.")
-            slot.users -= 1
             slot.verify_run = None
+            if slot.row.status == "open" and not run.let_go and slot not in self._unmarked:
+                self._unmarked.add(slot)
+            else:
+                slot.users -= 1
             del self._runs[run]
             run.done.set()
 

@@ -97,6 +97,11 @@ class SessionRow(SessionSummary):
     closing: bool = False
     """It has ended, and its environment has yet to be told."""
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended for good: one that expired may yet be scored, if not pinned."""
+        return self.status in ENDED and (self.status != "expired" or self.pinned)
+
     def summary(self) -> SessionSummary:
         """Return what a list says of it."""
         return SessionSummary(
