@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import anyio
+import httpx2
 import pydantic_core
 
 from gymhost.agents.base import Agent, AgentFailure, AgentRun
@@ -29,6 +31,7 @@ logger = logging.getLogger("gymhost.rollouts")
 TERMINAL = frozenset({"invalid_request", "task_mismatch", "body_too_large"})
 """Failures of a task that would be the same the next time."""
 LOST = frozenset({"session_lost", "session_expired", "session_closed"})
+CLOSING_SECONDS = 10.0
 SHORTEST_SECRET = 6  # a shorter one is in many texts that tell nothing
 
 
@@ -164,10 +167,18 @@ class Attempts:
             f"-{self._launch}"
         )
         began = self._clock.monotonic()
+
+        async def seed() -> SeedAnswer:
+            return await self._client.seed(self._environment, trying.task, idempotency_key=key)
+
         try:
-            seeded = await self._patience.ask(
-                lambda: self._client.seed(self._environment, trying.task, idempotency_key=key)
-            )
+            seeded = await self._patience.ask(seed)
+        except anyio.get_cancelled_exc_class():
+            # the host may have begun a session by now: the same key tells which, to close it
+            limit = anyio.move_on_after(CLOSING_SECONDS, shield=True)
+            with limit, suppress(ApiError, httpx2.HTTPError):
+                trying.session_id = (await seed()).session_id
+            raise
         except ApiError as exc:
             raise Failure.of_host(exc) from exc
         except HostSilent as exc:

@@ -98,3 +98,30 @@ async def test_infinities_of_an_agent_are_null(tmp_path: Path) -> None:
     async with served({"exam": Exam}) as remote:
         await run.play(remote, Costly())
     assert (run.read()[0]["agent"]["cost_usd"], run.read()[0]["agent"]["ratio"]) == (None, None)
+
+
+async def test_a_session_that_is_being_seeded_when_the_run_ends_is_closed(tmp_path: Path) -> None:
+    world = Exam()
+    gate, seeding = anyio.Event(), anyio.Event()
+
+    class Slow(Exam):
+        async def seed(self, session: Session, task: Task) -> NoState:
+            seeding.set()
+            await gate.wait()
+            return NoState()
+
+        async def close(self, session: Session, reason: str) -> None:
+            world.closed.append(reason)
+
+    run = Run(tmp_path, [exam("a")])
+    async with served({"exam": Slow}) as remote:
+        with anyio.fail_after(20):
+            async with run.runner(remote) as runner:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(runner.run)
+                    await seeding.wait()
+                    runner.stop()
+                    runner.stop()
+                    gate.set()
+        assert world.closed == ["closed"]
+    assert (run.read(), run.failures) == ([], [])
