@@ -192,3 +192,21 @@ def test_a_full_disk_is_one_line_and_resuming_works(hosts: Servers) -> None:
         assert again.code == 0, again
         assert http.get("/envs/sums").json()["counts"]["verified"] == 200
     assert rollouts.rewards() == {(number, 0): oracle(number) for number in range(200)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_host_of_its_own_is_stopped_by_a_second_signal(hosts: Servers, backend: str) -> None:
+    (hosts.folder / "gymhost.yaml").write_text(
+        f"backend: {backend}\nstore: sqlite:///{hosts.folder}/sessions.db\ngrace: 60\n"
+    )
+    rollouts = Rollouts(hosts.folder, [*map(sums, range(1, 9)), *[meet(99)] * 8], "-c", "16")
+    runner = rollouts.start()
+    rollouts.wait_for_rows(8, runner)
+    runner.send_signal(signal.SIGINT)
+    assert runner.stderr is not None
+    assert runner.stderr.readline().startswith("stopping: ")
+    runner.send_signal(signal.SIGINT)
+    last = ended(runner)
+    assert (last.code, "8 of 16 scored" in last.out) == (130, True), last
+    assert "Traceback" not in last.err
+    assert rollouts.rewards() == {(number, 0): oracle(number + 1) for number in range(8)}
