@@ -32,6 +32,7 @@ __all__ = [
 logger = logging.getLogger("gymhost.client")
 
 PAGE = 1000  # the most that a server gives
+MOST_URLS = 100
 # hundreds of attempts at once wait for as many answers; httpx's own limit is 100 connections
 UNLIMITED = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
 
@@ -67,6 +68,7 @@ class Client:
         """
         self._key = key if key is not None else find_key(host=httpx2.URL(url).host)
         self._transport = transport
+        self._urls: dict[str, httpx2.URL] = {}
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         self._http = httpx2.AsyncClient(
             base_url=url.rstrip("/"),
@@ -276,9 +278,14 @@ class Client:
         self._http.cookies.clear()
         given = {name: value for name, value in (params or {}).items() if value is not None}
         sent: dict[str, Any] = {"content" if isinstance(body, bytes) else "json": body}
-        response = await self._http.request(
-            method, path, headers=dict(headers or {}), params=given, **sent
-        )
+        if given:
+            sent["params"] = given
+        url = self._urls.get(path)
+        if url is None:  # to parse one takes as long as to send it; there are a few
+            url = self._http.base_url.join(self._http.base_url.path.rstrip("/") + path)
+            if len(self._urls) < MOST_URLS:
+                self._urls[path] = url
+        response = await self._http.request(method, url, headers=headers, **sent)
         if response.status_code == 204:
             return {}
         try:

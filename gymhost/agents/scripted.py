@@ -102,23 +102,24 @@ class _Connections:
     """
 
     def __init__(self) -> None:
-        self._clients: dict[str, httpx2.AsyncClient] = {}
+        self._clients: dict[str, tuple[httpx2.AsyncClient, httpx2.URL]] = {}
 
-    def client(self, url: str) -> httpx2.AsyncClient:
-        """Return the client for a URL."""
+    def client(self, url: str) -> tuple[httpx2.AsyncClient, httpx2.URL]:
+        """Return the client for a URL, and that: to parse it takes as long as to send a call."""
         if url not in self._clients:
-            self._clients[url] = httpx2.AsyncClient(
+            client = httpx2.AsyncClient(
                 headers=HEADERS,
                 timeout=TIMEOUT,
                 limits=UNLIMITED,
                 transport=lean_transport(url),
             )
+            self._clients[url] = client, httpx2.URL(url)
         return self._clients[url]
 
     async def aclose(self) -> None:
         """Close them."""
         clients, self._clients = self._clients, {}
-        for client in clients.values():
+        for client, _ in clients.values():
             await client.aclose()
 
 
@@ -272,8 +273,9 @@ async def _post(
     """
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     try:
-        response = await connections.client(config["url"]).post(
-            config["url"], content=pydantic_core.to_json(message), headers=config["headers"]
+        client, url = connections.client(config["url"])
+        response = await client.post(
+            url, content=pydantic_core.to_json(message), headers=config["headers"]
         )
     except httpx2.HTTPError as exc:
         text = _one_line(exc) or type(exc).__name__
