@@ -33,6 +33,7 @@ PASSED = (
 """What is passed on from this process's environment, with all `LC_*`. No key, and no home."""
 
 OWN = {
+    "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",  # looked for upwards: /tmp has room for anybody's
     "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",  # an instruction's `@/etc/passwd` is just text
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_AUTOUPDATER": "1",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -17,7 +16,8 @@ MARK = "GYMHOST_AGENT_PROCESS"
 """The variable by which the processes of one program know each other."""
 
 PROC = Path("/proc")
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.01
+SLOWEST_POLL_SECONDS = 0.2
 KILL_SECONDS = 5  # for what SIGKILL does not end: a process stuck in the kernel
 
 
@@ -34,34 +34,37 @@ class Family:
 
     async def end(self, grace: float) -> None:
         """Ask all of them to end; after `grace` seconds, kill those that are left."""
-        if not await self._signal(signal.SIGTERM):
+        members = await to_thread.run_sync(self._members)
+        if not members:
             return
+        _send(members, signal.SIGTERM)
         with anyio.move_on_after(grace):
-            await self._signal_until_gone(0)
+            await self._wait_for(members)
         with anyio.move_on_after(KILL_SECONDS):
-            # again and again: a process may have forked between being found and being killed
-            await self._signal_until_gone(signal.SIGKILL)
+            # again and again: one may have been started between being looked for and being killed
+            while members := await to_thread.run_sync(self._members):
+                _send(members, signal.SIGKILL)
+                await self._wait_for(members)
 
-    async def _signal_until_gone(self, number: int) -> None:
-        while await self._signal(number):  # noqa: ASYNC110 - nobody tells of a grandchild's end
-            await anyio.sleep(POLL_SECONDS)
+    async def _wait_for(self, members: list[int]) -> None:
+        # these alone, and ever more rarely: many families may end at once, and a look at all
+        # processes takes milliseconds
+        seconds = POLL_SECONDS
+        while members := [pid for pid in members if self._is_member(pid)]:
+            await anyio.sleep(seconds)
+            seconds = min(seconds * 1.5, SLOWEST_POLL_SECONDS)
 
-    async def _signal(self, number: int) -> bool:
-        """Send a signal to all; return whether there is anybody."""
-        return await to_thread.run_sync(self._signal_now, number)
+    def _members(self) -> list[int]:
+        if not PROC.is_dir():
+            return [-self._group] if self._is_member(-self._group) else []
+        pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal())
+        return [pid for pid in pids if self._is_member(pid)]
 
-    def _signal_now(self, number: int) -> bool:
-        if sys.platform != "linux":
-            return _sent(os.killpg, self._group, number)
-        sent = [_sent(os.kill, pid, number) for pid in self._members()]  # to all, not to the first
-        return any(sent)
-
-    def _members(self) -> Iterator[int]:
-        for entry in PROC.iterdir():
-            if entry.name.isdecimal() and self._is_member(entry):
-                yield int(entry.name)
-
-    def _is_member(self, entry: Path) -> bool:
+    def _is_member(self, pid: int) -> bool:
+        """Whether a process is of the family and runs; a negative number is a group's."""
+        if pid < 0:
+            return _send([pid], 0)
+        entry = PROC / str(pid)
         try:
             # pid (name) state ppid pgrp session ...; a name may have spaces and brackets
             state, _, group, session = (
@@ -76,9 +79,11 @@ class Family:
             return False
 
 
-def _sent(kill: Callable[[int, int], None], target: int, number: int) -> bool:
-    try:
-        kill(target, number)
-    except (ProcessLookupError, PermissionError):  # macOS: the latter for a zombie
-        return False
-    return True
+def _send(pids: list[int], number: int) -> bool:
+    """Send a signal, 0 for none, and return whether anybody was there."""
+    found = False
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):  # macOS: the latter for a zombie
+            os.kill(pid, number)
+            found = True
+    return found

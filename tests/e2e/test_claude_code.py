@@ -71,6 +71,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("GYMHOST_API_KEY", "the-control-key")
+    for name in ("CLAUDE.md", "AGENTS.md"):  # Claude Code looks for these upwards
+        (tmp_path / name).write_text("SOMEBODY ELSE'S ADVICE")
     return folder
 
 
@@ -119,6 +121,7 @@ async def test_an_attempt_is_worth_what_was_done(
     assert run.cost_usd > 0
     assert set(endpoint.keys) == {KEY}
     assert instruction(endpoint.bodies[0]) == ASKED  # and no file in its place
+    assert "SOMEBODY ELSE'S ADVICE" not in str(endpoint.bodies)
     assert "-Answer with the report." in str(endpoint.bodies[0]["system"])
     assert files_in(temporary) == []
 
