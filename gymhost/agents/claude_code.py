@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL
 from tempfile import TemporaryDirectory
 
 import anyio
@@ -17,12 +17,14 @@ from anyio import to_thread
 from gymhost.agents.base import AgentFailure, AgentRun, McpServers
 from gymhost.agents.claude_command import ClaudeCommand
 from gymhost.agents.claude_variables import check_names, masked, secrets_of, variables
-from gymhost.agents.instructions import instruction
+from gymhost.agents.instructions import Instruction, instruction
 from gymhost.agents.processes import GRACE_SECONDS, Ended, run_program
 from gymhost.agents.stream_json import StreamJson
 from gymhost.models import Task
 
 __all__ = ["ClaudeCode"]
+
+NOT_A_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC)
 
 
 class ClaudeCode:
@@ -74,30 +76,43 @@ class ClaudeCode:
         Raises: AgentFailure.
         """
         asked = instruction(task)
-        async with _folder() as folder:
-            env = variables(folder, self._passed, self._env)
-            config = folder / "mcp.json"
-            _write(config, pydantic_core.to_json({"mcpServers": dict(mcp)}))
-            arguments, typed = self._command.arguments(config, mcp, asked)
-            stdin = folder / "instruction"
-            _write(stdin, typed or b"")
-            program = self._find(env["PATH"])
-            secrets = secrets_of(self._env, mcp)
-            reader = StreamJson(run, tuple(mcp))
-            with stdin.open("rb") as file:
-                try:
-                    ended = await run_program(
-                        [program, *arguments],
-                        lambda line: reader.feed(masked(line, secrets)),
-                        env=env,
-                        cwd=folder / "work",
-                        stdin=file if typed else DEVNULL,
-                        grace=self._grace,
-                    )
-                except OSError as exc:
-                    message = f"{program} could not be started: {exc.strerror}"
-                    raise AgentFailure(message, "agent_not_found", terminal=True) from exc
+        secrets = secrets_of(self._env, mcp)
+        reader = StreamJson(run, tuple(mcp))
+        try:
+            async with _folder() as folder:
+                ended = await self._run_program(
+                    folder, asked, mcp, lambda line: reader.feed(masked(line, secrets))
+                )
+        except OSError as exc:  # a full disk, too many processes
+            message = f"Claude Code could not be started on this machine: {exc}"
+            raise AgentFailure(message, "agent_error") from exc
         _judge(reader, ended, masked(ended.stderr.encode(), secrets).decode())
+
+    async def _run_program(
+        self, folder: Path, asked: Instruction, mcp: McpServers, on_line: Callable[[bytes], bool]
+    ) -> Ended:
+        env = variables(folder, self._passed, self._env)
+        program = self._find(env["PATH"])
+        config = folder / "mcp.json"
+        _write(config, pydantic_core.to_json({"mcpServers": dict(mcp)}))
+        arguments, typed = self._command.arguments(config, mcp, asked)
+        stdin = folder / "instruction"
+        _write(stdin, typed or b"")
+        with stdin.open("rb") as file:
+            try:
+                return await run_program(
+                    [program, *arguments],
+                    on_line,
+                    env=env,
+                    cwd=folder / "work",
+                    stdin=file,
+                    grace=self._grace,
+                )
+            except OSError as exc:
+                if exc.errno not in NOT_A_PROGRAM:
+                    raise
+                message = f"{program} could not be started: {exc.strerror}"
+                raise AgentFailure(message, "agent_not_found", terminal=True) from exc
 
     def _find(self, path: str) -> str:
         found = shutil.which(self._executable, path=path)

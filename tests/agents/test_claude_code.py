@@ -233,6 +233,36 @@ async def test_a_program_that_is_none_is_a_failure_for_good(attempt: Attempt) ->
     assert (caught.value.failure_class, caught.value.terminal) == ("agent_not_found", True)
 
 
+async def test_a_machine_that_can_not_start_it_is_a_failure_that_may_pass(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(attempt.folder / "full"))
+    failure = await attempt.fail(play("weather"))
+    assert (failure.failure_class, failure.terminal) == ("agent_error", False)
+    assert "No such file or directory" in str(failure)
+
+
+async def test_attempts_at_the_same_time_are_apart(attempt: Attempt) -> None:
+    said = """
+import json, os, sys
+config = json.load(open(sys.argv[sys.argv.index("--mcp-config") + 1]))
+text = f"{sys.argv[-1]} {list(config['mcpServers'])} {os.environ['HOME']}"
+print(json.dumps({"type": "assistant", "message": {"id": "m", "content": text}}))
+print(json.dumps({"type": "result", "subtype": "success"}))
+"""
+    agent = ClaudeCode(executable=str(program(attempt.folder / "claude", said)))
+    runs = [AgentRun() for _ in range(12)]
+    async with anyio.create_task_group() as tasks:
+        for number, run in enumerate(runs):
+            task = Task(responses_create_params={"input": f"task {number}"})
+            tasks.start_soon(agent.run, task, {f"s{number}": {}}, run)
+    texts = [Trajectory(run.output).final_text for run in runs]
+    for number, text in enumerate(texts):
+        assert text.startswith(f"task {number} ['s{number}'] {attempt.temporary}")
+    assert len({text.rpartition(" ")[2] for text in texts}) == 12
+    assert attempt.left_over == []
+
+
 def test_the_control_key_can_not_be_passed_on() -> None:
     with pytest.raises(ValueError, match="GYMHOST_API_KEY"):
         ClaudeCode(pass_variables=["GYMHOST_API_KEY"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -55,6 +57,8 @@ TASK = Task(
     verifier_metadata={"expected_city": "Paris"},
 )
 KEY = "sk-not-a-real-key"
+# What docs/agents.md advises to deny, where a task needs none of it.
+MACHINE = ["Bash", "Edit", "Write", "Read", "WebFetch", "WebSearch", "Agent"]
 
 # What Claude Code does, and not how it is started and ended: a second each.
 ONE_BACKEND = pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -107,7 +111,7 @@ async def test_an_attempt_is_worth_what_was_done(
     run = AgentRun()
     with open_endpoint(*steps) as endpoint, anyio.fail_after(50):
         async with seeded(server) as (client, seed, mcp):
-            await agent(endpoint).run(TASK, mcp, run)
+            await agent(endpoint, disallowed_tools=MACHINE).run(TASK, mcp, run)
             verdict = await client.verify("weather", seed.session_id, output=run.output)
             record = await client.session(seed.session_id)
     assert verdict["reward"] == reward
@@ -122,8 +126,24 @@ async def test_an_attempt_is_worth_what_was_done(
     assert set(endpoint.keys) == {KEY}
     assert instruction(endpoint.bodies[0]) == ASKED  # and no file in its place
     assert "SOMEBODY ELSE'S ADVICE" not in str(endpoint.bodies)
+    assert not {tool["name"] for tool in endpoint.bodies[0]["tools"]} & {*MACHINE}
     assert "-Answer with the report." in str(endpoint.bodies[0]["system"])
     assert files_in(temporary) == []
+
+
+async def test_it_uses_a_server_that_it_starts_itself() -> None:
+    time = {"command": sys.executable, "args": ["-m", "mcp_server_time", "--local-timezone=UTC"]}
+    steps = (
+        Use("ToolSearch", {"query": "select:mcp__the_time__get_current_time"}),
+        Use("mcp__the_time__get_current_time", {"timezone": "Asia/Tokyo"}),
+        Say(last_result),
+    )
+    run = AgentRun()
+    with open_endpoint(*steps) as endpoint, anyio.fail_after(50):
+        await agent(endpoint).run(TASK, {"the.time": time}, run)
+    _, call = Trajectory(run.output).tool_calls
+    assert (call.name, call.is_error) == ("get_current_time", False)
+    assert json.loads(Trajectory(run.output).final_text)["timezone"] == "Asia/Tokyo"
 
 
 @ONE_BACKEND
