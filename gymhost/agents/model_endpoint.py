@@ -170,11 +170,15 @@ async def _read(response: httpx2.Response) -> bytes:
     Raises: AgentFailure: it is too large.
     """
     data = bytearray()
-    async for chunk in response.aiter_bytes():
-        data += chunk
-        if len(data) > BODY_BYTES:
-            message = f"the model's answer has more than {BODY_BYTES // 1024**2} MiB"
-            raise AgentFailure(message, "model_error")
+    # by cancellation: a loop that is left would leave the response's generators to the collector
+    with anyio.CancelScope() as scope:
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if len(data) > BODY_BYTES:
+                scope.cancel()
+    if len(data) > BODY_BYTES:
+        message = f"the model's answer has more than {BODY_BYTES // 1024**2} MiB"
+        raise AgentFailure(message, "model_error")
     return bytes(data)
 
 
