@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import httpx2
+from pydantic import ValidationError
 
 from gymhost.agents.base import AgentFailure, McpServers
 from gymhost.agents.model_endpoint import tls
@@ -27,6 +28,8 @@ NAME_LENGTH = 64  # OpenAI's limit, and its letters
 CONNECT_SECONDS = 30.0
 CALL_SECONDS = 600.0
 PAGES = 100  # of tools/list: a server that always has one more is not read on
+HTTP = ("http", "streamable-http", "streamable_http")
+STDIO = ("command", "args", "env", "cwd")
 TOLD = 500  # characters of an error
 
 
@@ -134,15 +137,21 @@ async def _connect(stack: AsyncExitStack, name: str, config: Mapping[str, Any]) 
         try:
             client = await _client(stack, config, log)
             return [McpTool(client, name, tool) for tool in await _list_tools(client)]
-        except AgentFailure:
-            raise
         except Exception as exc:
             bare = _bare(exc, None) if isinstance(exc, BaseExceptionGroup) else exc
             message = f"MCP server {name!r} can't be used: {_words(bare)}"
             log.seek(0)
             if said := log.read(TOLD).strip():
                 message += f"; it said: {said}"
-            raise AgentFailure(_without_secrets(message, config)[:TOLD], "mcp_error") from exc
+            raise AgentFailure(
+                _without_secrets(message, config)[:TOLD],
+                "mcp_error",
+                terminal=isinstance(bare, FileNotFoundError | PermissionError | _WrongConfig),
+            ) from exc
+
+
+class _WrongConfig(Exception):
+    """It names no MCP server."""
 
 
 async def _client(stack: AsyncExitStack, config: Mapping[str, Any], log: TextIO) -> mcp.Client:
@@ -153,10 +162,14 @@ async def _client(stack: AsyncExitStack, config: Mapping[str, Any], log: TextIO)
 
     transport: Any
     if "command" in config:
-        keys = ("command", "args", "env", "cwd")
-        given = {key: config[key] for key in keys if config.get(key) is not None}
-        transport = stdio_client(StdioServerParameters(**given), errlog=log)
-    elif "url" in config and config.get("type", "http") in ("http", "streamable-http"):
+        given = {key: config[key] for key in STDIO if config.get(key) is not None}
+        try:
+            transport = stdio_client(StdioServerParameters(**given), errlog=log)
+        except ValidationError as exc:
+            (problem, *_) = exc.errors(include_input=False)
+            place = ".".join(map(str, problem["loc"]))
+            raise _WrongConfig(f"{place}: {problem['msg']}") from exc
+    elif isinstance(config.get("url"), str) and config.get("type", "http") in HTTP:
         http = await stack.enter_async_context(
             httpx2.AsyncClient(
                 headers=config.get("headers"),
@@ -166,11 +179,7 @@ async def _client(stack: AsyncExitStack, config: Mapping[str, Any], log: TextIO)
         )
         transport = streamable_http_client(config["url"], http_client=http)
     else:
-        raise AgentFailure(
-            f"an MCP server needs a 'command', or a 'url' of type 'http': it has {sorted(config)}",
-            "mcp_error",
-            terminal=True,
-        )
+        raise _WrongConfig("it needs a 'command', or a 'url' of type 'http'")
     # the time limit is the client's, not a cancel scope around this: what is entered here is
     # left elsewhere, and scopes have to nest
     return await stack.enter_async_context(
