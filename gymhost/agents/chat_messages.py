@@ -97,7 +97,7 @@ def _content(content: Any) -> str | list[JSONObject]:
     if not isinstance(content, list):
         return content if isinstance(content, str) else ""
     parts = [_part(part) for part in content if isinstance(part, dict)]
-    if all(part["type"] == "text" for part in parts):
+    if all(part.get("type") == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     return parts
 

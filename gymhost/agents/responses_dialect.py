@@ -106,7 +106,10 @@ def _sent_again(items: list[JSONObject]) -> list[JSONObject]:
 
 def _without_id(item: JSONObject) -> JSONObject:
     if item.get("type") == "message":  # the one form of a message that needs none
-        parts = item.get("content") or []
-        texts = [part.get("text") or part.get("refusal") or "" for part in parts]
-        return {"role": "assistant", "content": "".join(texts)}
+        content = item.get("content")
+        parts = content if isinstance(content, list) else [{"text": content}]
+        texts = [
+            part.get("text") or part.get("refusal") for part in parts if isinstance(part, dict)
+        ]
+        return {"role": "assistant", "content": "".join(str(text or "") for text in texts)}
     return {key: value for key, value in item.items() if key != "id"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import anyio
 import pytest
+from gym_env_external_verifier import ExternalVerifier
 
 from gymhost.agents.base import AgentFailure, AgentRun, McpServers
 from gymhost.agents.responses import ResponsesAgent
@@ -21,7 +23,7 @@ from tests.e2e.openai_endpoint import (
     refusal,
     scripted,
 )
-from tests.e2e.servers import Server
+from tests.e2e.servers import Server, Servers
 
 TASK = Task(
     {"input": [{"role": "user", "content": "What is the weather in Paris?"}]},
@@ -287,3 +289,55 @@ async def test_a_cancelled_attempt_leaves_no_connection_and_keeps_what_was_done(
             group.cancel_scope.cancel()
         assert await anyio.to_thread.run_sync(endpoint.hung_up.wait, 20)
     assert rollout.kinds == ["function_call", "function_call_output"]
+
+
+async def test_a_host_that_is_gone_is_no_score(servers: Servers, backend: str) -> None:
+    host = servers.start("--backend", backend)
+
+    def leave(heard: Heard) -> Says:
+        host.stop()
+        return Says(calls=[(ASK, {"city": "Paris"})] * 2)
+
+    run = AgentRun()
+    async with Client(host.url, host.key) as client:
+        seeded = await client.seed("weather", TASK)
+        with scripted(leave) as endpoint, anyio.fail_after(40):
+            with pytest.raises(AgentFailure) as raised:
+                await agent(endpoint).run(TASK, connected(seeded), run)
+            failed = raised.value
+            assert (failed.failure_class, failed.terminal) == ("mcp_error", False)
+            with pytest.raises(AgentFailure, match="MCP server 'weather' can't be used") as raised:
+                await agent(endpoint).run(TASK, connected(seeded), AgentRun())
+    assert [item.get("status") for item in run.output] == ["incomplete"] * 2
+
+
+TIMES = {
+    "source_timezone": "Asia/Tokyo",
+    "time": "16:30",
+    "target_timezone": "Asia/Kolkata",  # neither has daylight saving time
+}
+CONVERT = "mcp__time__convert_time"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reward"),
+    [(TIMES, 1.0), ({**TIMES, "time": "17:30"}, 0.0), ({**TIMES, "source_timezone": "X"}, 0.0)],
+)
+@both_dialects
+async def test_somebody_elses_tools_are_used_and_scored_by_the_trajectory(
+    server: Server, dialect: str, arguments: dict[str, str], reward: float
+) -> None:
+    task = next(ExternalVerifier().tasks())
+    time = {
+        "command": sys.executable,
+        "args": ["-m", "mcp_server_time", "--local-timezone", "UTC"],
+    }
+    run = AgentRun()
+    async with Client(server.url, server.key) as client:
+        seeded = await client.seed("external_verifier", task)
+        with scripted(Says(calls=[(CONVERT, arguments)]), repeats) as endpoint:
+            with anyio.fail_after(40):
+                await agent(endpoint, dialect=dialect).run(task, {"time": time}, run)
+        verdict = await client.verify("external_verifier", seeded.session_id, output=run.output)
+    assert verdict["reward"] == reward
+    assert "mcp__time__get_current_time" in endpoint.heard[0].tools
