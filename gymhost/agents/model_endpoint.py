@@ -30,6 +30,12 @@ LONGEST_PAUSE = 60.0
 """Seconds. A server that asks for more is not waited for: the rollout is tried again later."""
 SENT_AGAIN = frozenset({408, 409, 429})
 """And every 5xx. A model call has no effect that a second one could double."""
+TOO_LONG = (
+    "maximum context length",  # OpenAI's and vLLM's words for it
+    "maximum model length",  # vLLM's
+    "model's context length",  # SGLang's
+    "available context size",  # llama.cpp's, with 400 or 500
+)
 TOLD = 500  # characters of what a server says
 
 
@@ -137,7 +143,7 @@ class ModelEndpoint:
             named = {"rate_limit_exceeded": 429, "server_error": 500}
             status = code if isinstance(code, int) else named.get(str(code), 200)
         message = f"{self._url} answered {status}: {_message(error) or _text(data)}"
-        if code == "context_length_exceeded" or "maximum context length" in message:
+        if code == "context_length_exceeded" or any(words in message for words in TOO_LONG):
             return ContextOverflow(self._told(message), "model_error", terminal=True)
         if code == "insufficient_quota":  # OpenAI's 429 for an empty account: waiting won't do
             return self._failure(message, terminal=True)

@@ -172,6 +172,8 @@ async def test_pauses_grow_and_are_never_the_same_for_all() -> None:
     [
         refusal("too much", code="context_length_exceeded"),
         refusal("This model's maximum context length is 4096 tokens.", code=400),
+        refusal("The input (61709 tokens) is longer than the model's context length", code=400),
+        refusal("the request exceeds the available context size. try ...", 500, code=500),
     ],
 )
 async def test_a_conversation_that_is_too_long_is_told_from_other_errors(

@@ -11,7 +11,7 @@ from gymhost import __version__
 from gymhost.agents.base import AgentFailure, AgentRun
 from gymhost.agents.responses import ResponsesAgent
 from gymhost.models import JSONObject, Task
-from tests.agents.test_toolbox import ODD
+from tests.agents.odd import ODD
 from tests.e2e.openai_endpoint import Answers, Says, scripted
 
 HELLO = Says("Hello.")

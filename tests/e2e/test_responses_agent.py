@@ -321,11 +321,11 @@ CONVERT = "mcp__time__convert_time"
 
 @pytest.mark.parametrize(
     ("arguments", "reward"),
-    [(TIMES, 1.0), ({**TIMES, "time": "17:30"}, 0.0), ({**TIMES, "source_timezone": "X"}, 0.0)],
+    # right, and a tool error
+    [(TIMES, 1.0), ({**TIMES, "source_timezone": "X"}, 0.0)],
 )
-@both_dialects
 async def test_somebody_elses_tools_are_used_and_scored_by_the_trajectory(
-    server: Server, dialect: str, arguments: dict[str, str], reward: float
+    server: Server, arguments: dict[str, str], reward: float
 ) -> None:
     task = next(ExternalVerifier().tasks())
     time = {
@@ -337,7 +337,7 @@ async def test_somebody_elses_tools_are_used_and_scored_by_the_trajectory(
         seeded = await client.seed("external_verifier", task)
         with scripted(Says(calls=[(CONVERT, arguments)]), repeats) as endpoint:
             with anyio.fail_after(40):
-                await agent(endpoint, dialect=dialect).run(task, {"time": time}, run)
+                await agent(endpoint).run(task, {"time": time}, run)
         verdict = await client.verify("external_verifier", seeded.session_id, output=run.output)
     assert verdict["reward"] == reward
     assert "mcp__time__get_current_time" in endpoint.heard[0].tools
