@@ -21,6 +21,7 @@ __all__ = [
     "McpMode",
     "ToolAnswer",
     "answer_item",
+    "bare_error",
     "call_items",
     "connected",
 ]
@@ -160,7 +161,7 @@ async def connected(
                 error = exc
                 raise
     except BaseExceptionGroup as group:
-        bare = _bare(group, error)
+        bare = bare_error(group, error)
         raise bare from bare.__cause__
 
 
@@ -181,7 +182,9 @@ async def _connect(
             yield client
 
 
-def _bare(group: BaseExceptionGroup[BaseException], error: BaseException | None) -> BaseException:
+def bare_error(
+    group: BaseExceptionGroup[BaseException], error: BaseException | None
+) -> BaseException:
     """Return what the MCP client's task groups have wrapped: `error`, or the only one there is."""
     leaves = _leaves(group)
     # not by identity: on trio, a group that passes a nursery becomes another one
