@@ -105,7 +105,7 @@ async def test_a_hook_that_fails_is_an_environment_error(returns: Any) -> None:
     assert (caught.value.status, caught.value.failure_kind) == (502, "environment_error")
     assert caught.value.problem["mask_sample"] is True
     assert "secret" not in str(caught.value.problem)
-    assert counts == {"environment_error": 1}
+    assert counts == {"environment_error": 1, "aggregate_metrics_failed": 1}
 
 
 async def test_a_hook_has_as_long_as_verify() -> None:
