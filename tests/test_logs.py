@@ -12,7 +12,7 @@ import pytest
 # What is written to standard error by everything that writes there.
 PROGRAM = """
 import logging, sys, threading, warnings
-from gymhost.cli.logs import configure_logging
+from gymhost.logs import configure_logging
 
 configure_logging({arguments})
 log = logging.getLogger("gymhost.test")
