@@ -1,6 +1,6 @@
 """The floor: gymhost's server with an application that reads the body and answers a constant.
 
-    python floor.py BACKEND
+    python floor.py BACKEND SERVER
 
 A path names how many bytes the answer has: `/1024`.
 """
@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import anyio
 
-from gymhost.server import Backend, bind, serve
+from gymhost.server import Backend, ServerName, bind, loop_options, serve
 
 
 class Constant:
@@ -45,7 +45,7 @@ def _body(length: int) -> bytes:
     return b'{"is": "%s"}' % (b"x" * (length - len('{"is": ""}')))
 
 
-async def main(bound: socket, backend: Backend) -> None:
+async def main(bound: socket, backend: Backend, server: ServerName) -> None:
     """Serve until a signal."""
     with anyio.open_signal_receiver(SIGINT, SIGTERM) as signals:
 
@@ -53,10 +53,14 @@ async def main(bound: socket, backend: Backend) -> None:
             print(f"floor on http://127.0.0.1:{bound.getsockname()[1]} ({backend})", flush=True)
             await anext(signals)
 
-        await serve(cast(Any, Constant()), bound, stop, backend=backend)
+        await serve(cast(Any, Constant()), bound, stop, server=server, backend=backend)
 
 
 if __name__ == "__main__":
-    chosen = cast(Backend, sys.argv[1])
+    chosen, server = cast(Backend, sys.argv[1]), cast(ServerName, sys.argv[2])
     with bind("127.0.0.1", 0) as listening:
-        anyio.run(partial(main, listening, chosen), backend=chosen)
+        anyio.run(
+            partial(main, listening, chosen, server),
+            backend=chosen,
+            backend_options=loop_options(server),
+        )

@@ -182,14 +182,18 @@ class Server:
         return "".join(f"\n  {line}" for line in lines) or " It logged nothing."
 
 
-def gymhost_server(backend: str) -> Server:
+def gymhost_server(backend: str, server: str = "hypercorn") -> Server:
     """Begin `gymhost serve`."""
     script = str(Path(sys.executable).with_name("gymhost"))
-    command = [script, "serve", "--port", "0", "--backend", backend]
-    return Server(backend, command, secrets.token_urlsafe(32))
+    command = [script, "serve", "--port", "0", "--backend", backend, "--server", server]
+    return Server(_name(backend, server), command, secrets.token_urlsafe(32))
 
 
-def floor_server(backend: str) -> Server:
+def floor_server(backend: str, server: str = "hypercorn") -> Server:
     """Begin the floor on the same server stack."""
-    command = [sys.executable, str(Path(__file__).with_name("floor.py")), backend]
-    return Server(f"{backend} floor", command, secrets.token_urlsafe(32))
+    command = [sys.executable, str(Path(__file__).with_name("floor.py")), backend, server]
+    return Server(f"{_name(backend, server)} floor", command, secrets.token_urlsafe(32))
+
+
+def _name(backend: str, server: str) -> str:
+    return backend if server == "hypercorn" else server

@@ -14,10 +14,10 @@ import anyio
 from pydantic import BaseModel
 
 from gymhost import Environment, EnvironmentConfig, Limits, Session, Task, Trajectory, tool
-from gymhost.cli.logs import configure_logging
 from gymhost.host import Host
 from gymhost.http.app import create_app
 from gymhost.http.auth import KeyGuard
+from gymhost.logs import configure_logging
 from gymhost.server import Backend, bind, run
 
 SHORT = Limits(

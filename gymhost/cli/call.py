@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from gymhost.cli.logs import configure_logging
 from gymhost.cli.options import Metadata, Name, TaskFile, Url
 from gymhost.cli.settings import ConfigFile
+from gymhost.logs import configure_logging
 
 __all__ = ["call"]
 

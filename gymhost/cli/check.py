@@ -7,16 +7,17 @@ from typing import Annotated
 import anyio
 import typer
 
+from gymhost.asgi import create_host
 from gymhost.checking import Played, play_tasks
 from gymhost.cli.embedded import embedded
-from gymhost.cli.logs import configure_logging
 from gymhost.cli.options import environment_names
 from gymhost.cli.output import error, line, table
-from gymhost.cli.settings import ConfigFile, create_host
+from gymhost.cli.settings import ConfigFile
 from gymhost.client import Client
 from gymhost.config import Settings, load_settings
 from gymhost.errors import ServeError
 from gymhost.host import Host
+from gymhost.logs import configure_logging
 from gymhost.models import Task
 
 __all__ = ["check"]

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from gymhost.cli.logs import configure_logging
+from gymhost.asgi import create_host
 from gymhost.cli.output import line, table
-from gymhost.cli.settings import ConfigFile, create_host
+from gymhost.cli.settings import ConfigFile
 from gymhost.config import load_settings
+from gymhost.logs import configure_logging
 
 __all__ = ["list_plugins"]
 

@@ -23,13 +23,12 @@ import typer
 import gymhost
 from gymhost.agents.base import Agent
 from gymhost.agents.find import BUILT_IN, UnknownAgent, find_agent
+from gymhost.asgi import create_host
 from gymhost.cli.by_hand import check_environment
 from gymhost.cli.embedded import embedded
 from gymhost.cli.interrupts import INTERRUPTED
-from gymhost.cli.logs import configure_logging
 from gymhost.cli.output import line, note
 from gymhost.cli.remote import Remote, chosen_remote, connected
-from gymhost.cli.settings import create_host
 from gymhost.client import ApiError, Client
 from gymhost.config import AgentSettings, ConfigError, Configuration, load_configuration
 from gymhost.config.mask import Mask
@@ -38,6 +37,7 @@ from gymhost.errors import GymhostError, PluginLoadError
 from gymhost.host import Host
 from gymhost.instances import instantiate
 from gymhost.lean_http import lean_transport
+from gymhost.logs import configure_logging
 from gymhost.models import JSONObject
 from gymhost.plugin_records import describe
 from gymhost.rollouts import progress

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 import typer
 
 import gymhost
-from gymhost.cli.logs import configure_logging
+from gymhost.asgi import application, control_keys
 from gymhost.cli.output import line
-from gymhost.cli.settings import ConfigFile, create_host, with_flags
+from gymhost.cli.settings import ConfigFile, with_flags
 from gymhost.config import ConfigError, Configuration, Settings, load_configuration
 from gymhost.config.mask import Mask
-from gymhost.control_key import find_kept_key, key_path, mint_key
+from gymhost.control_key import key_path
 from gymhost.errors import GymhostError
 from gymhost.host import Host
-from gymhost.http.app import create_app
 from gymhost.http.auth import LOOPBACK_NAMES, Guard, KeyGuard, LoopbackGuard
+from gymhost.logs import configure_logging
 from gymhost.plugins import PluginRecord
 from gymhost.server import bind, run
 
@@ -49,9 +49,12 @@ def serve(
 
       gymhost serve --host 0.0.0.0 --port 9000 --backend trio
 
+      gymhost serve --server uvicorn
+
       gymhost serve --config gymhost.yaml
     """
     loaded = load_configuration(config, flags)
+    _check_server(loaded)
     if no_key:
         _check_no_key(loaded)
     mask = Mask(loaded.settings.secrets())
@@ -69,27 +72,37 @@ def _serve(loaded: Configuration, no_key: bool, mask: Mask) -> None:
     settings = loaded.settings
     with bind(settings.host, settings.port) as bound:
         guard, about_key = _guard(loaded, no_key, mask)
-        served = create_host(
-            settings, store=settings.store, keep_trajectories=settings.keep_trajectories
-        )
-        app = create_app(
-            served,
-            guard,
-            public_url=settings.public_url,
-            mcp_allowed_hosts=settings.mcp_allowed_hosts,
-            strict=settings.strict,
-        )
+        app = application(settings, guard)
 
         def announce() -> None:
             address = _url(bound)
-            line(f"gymhost {gymhost.__version__} on {address} ({settings.backend})")
-            _say_what_is_served(served, address)
+            stack = f"{settings.server}, {settings.backend}"
+            line(f"gymhost {gymhost.__version__} on {address} ({stack})")
+            _say_what_is_served(app.served, address)
             _say_where_from(settings, loaded)
             line(about_key)
             line("Ctrl-C stops it.")
 
-        run(app, bound, backend=settings.backend, grace=settings.grace, announce=announce)
+        run(
+            app,
+            bound,
+            server=settings.server,
+            backend=settings.backend,
+            grace=settings.grace,
+            announce=announce,
+        )
     line("stopped")
+
+
+def _check_server(loaded: Configuration) -> None:
+    if (loaded.settings.server, loaded.settings.backend) == ("uvicorn", "trio"):
+        server, backend = (loaded.origin((each,)) for each in ("server", "backend"))
+        raise ConfigError(
+            [
+                f"uvicorn ({server}) runs on asyncio alone, and the backend is trio ({backend}): "
+                "use asyncio, or hypercorn."
+            ]
+        )
 
 
 def _check_no_key(loaded: Configuration) -> None:
@@ -113,13 +126,14 @@ def _guard(loaded: Configuration, no_key: bool, mask: Mask) -> tuple[Guard, str]
         return LoopbackGuard(), (
             "no control key: every user and program of this machine can seed, verify and read"
         )
-    keys = [key.get_secret_value() for key in loaded.settings.keys]
-    if keys:
+    keys, minted = control_keys(loaded.settings)
+    if minted:
+        mask.learn(keys)
+        about = f"{keys[0]} (kept in {key_path()}; `gymhost key` shows it)"
+    else:
         number = "the one" if len(keys) == 1 else f"one of the {len(keys)}"
-        return KeyGuard(keys), f"control key: {number} in {loaded.origin(('keys',))}"
-    key = find_kept_key() or mint_key()
-    mask.learn([key])
-    return KeyGuard([key]), f"control key: {key} (kept in {key_path()}; `gymhost key` shows it)"
+        about = f"{number} in {loaded.origin(('keys',))}"
+    return KeyGuard(keys), f"control key: {about}"
 
 
 def _say_where_from(settings: Settings, loaded: Configuration) -> None:

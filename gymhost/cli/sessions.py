@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from gymhost.cli.logs import configure_logging
 from gymhost.cli.options import Url, environment_names
 from gymhost.cli.settings import ConfigFile
+from gymhost.logs import configure_logging
 from gymhost.stores import Status
 
 __all__ = ["sessions"]

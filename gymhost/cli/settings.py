@@ -1,4 +1,4 @@
-"""The flags of commands that take settings, and the host that settings make."""
+"""The flags of commands that take settings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gymhost.config import Settings
 from gymhost.config.settings import TABLE, Setting
-from gymhost.host import Host
 
-__all__ = ["ConfigFile", "create_host", "with_flags"]
+__all__ = ["ConfigFile", "with_flags"]
 
 ConfigFile = Annotated[
     Path | None,
@@ -25,17 +23,6 @@ ConfigFile = Annotated[
         show_default=False,
     ),
 ]
-
-
-def create_host(settings: Settings, **options: Any) -> Host:
-    """Make the host of a configuration, with no store but memory. `options` are more of Host's."""
-    return Host(
-        settings.environment_configs(),
-        only=settings.only,
-        blocked=settings.blocked,
-        extension_options=settings.extensions,
-        **options,
-    )
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:

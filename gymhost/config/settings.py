@@ -208,6 +208,10 @@ class Settings(_Body):
     backend: Annotated[Literal["asyncio", "trio"], Given("GYMHOST_BACKEND", "The event loop.")] = (
         "asyncio"
     )
+    server: Annotated[
+        Literal["hypercorn", "uvicorn"],
+        Given("GYMHOST_SERVER", "The HTTP server; uvicorn wants asyncio and gymhost[uvicorn]."),
+    ] = "hypercorn"
     public_url: Annotated[
         str | None,
         AfterValidator(_public_url),

@@ -74,6 +74,7 @@ def test_it_shows_what_is_in_force_and_where_from(
         ["host", "127.0.0.1", "default"],
         ["port", "9000", "gymhost.yaml:2 (${PORT})"],
         ["backend", "trio", "--backend"],
+        ["server", "hypercorn", "default"],
         ["public_url", "https://gym.example", "gymhost.yaml:3 (${HOST_NAME})"],
         ["keys.0", "***", "gymhost.yaml:4"],
         ["keys.1", "***", "gymhost.yaml:4 (${KEY})"],

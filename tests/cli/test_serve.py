@@ -38,6 +38,19 @@ def test_a_port_in_use_is_one_clear_line(run: Run, backend: str) -> None:
         )
 
 
+def test_uvicorn_on_trio_is_a_wrong_configuration(
+    run: Run, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text("\nserver: uvicorn\n")
+    said = refusal(run, "--backend", "trio", code=2)
+    assert said == (
+        "uvicorn (gymhost.yaml:2) runs on asyncio alone, and the backend is trio (--backend): "
+        "use asyncio, or hypercorn."
+    )
+    monkeypatch.setenv("GYMHOST_BACKEND", "trio")
+    assert "uvicorn (--server) runs" in refusal(run, "--server", "uvicorn", code=2)
+
+
 @pytest.mark.parametrize(
     ("host", "said"),
     [

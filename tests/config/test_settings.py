@@ -15,7 +15,7 @@ WRONG = {
     "PORT: 1": "PORT: unknown key: did you mean 'port'?",
     "zzz: x": "zzz: unknown key. Known here: agents, backend, blocked, environments, extensions, "
     "grace, host, keep_trajectories, keys, log_format, mcp_allowed_hosts, only, port, public_url, "
-    "store, strict",
+    "server, store, strict",
     "host: 8080": "host: must be text, not 8080: put it in quotes",
     "host: ''": "host: must not be empty",
     "host: on": "host: must be text, not on, which YAML reads as true: put it in quotes",

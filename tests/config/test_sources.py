@@ -16,6 +16,7 @@ VALUES: dict[str, tuple[str, str, object, object]] = {
     "host": ("'1.1.1.1'", "2.2.2.2", "2.2.2.2", "3.3.3.3"),
     "port": ("1", "2", 2, 3),
     "backend": ("asyncio", "trio", "trio", "asyncio"),
+    "server": ("hypercorn", "uvicorn", "uvicorn", "hypercorn"),
     "public_url": ("http://one", "http://two", "http://two", "http://three"),
     "keys": ("[one]", "two", (SecretStr("two"),), None),
     "store": ("memory://", "memory://", "memory://", "memory://"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.gates import Gate, open_gate
-from tests.e2e.servers import BACKENDS, Server, Servers
+from tests.e2e.servers import BACKENDS, STACKS, Flags, Server, Servers
 
 
 @pytest.fixture(params=BACKENDS)
@@ -14,6 +14,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     """What the server runs on; the test itself needs no event loop."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(params=STACKS)
+def stack(request: pytest.FixtureRequest) -> Flags:
+    """The flags of a server and an event loop."""
+    return STACKS[request.param]
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     started.end()
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="session", params=STACKS)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
@@ -33,7 +39,7 @@ def server(
     started = Servers(tmp_path_factory.mktemp("server"))
     started.install_gated()
     try:
-        yield started.start("--backend", request.param)
+        yield started.start(*STACKS[request.param])
     finally:
         started.end()
 

@@ -17,6 +17,14 @@ from tests.distributions import GATED, install, variables
 from tests.http.wire import MODERN, call
 
 BACKENDS = ["asyncio", "trio"]
+Flags = tuple[str, ...]
+STACKS: dict[str, Flags] = {
+    "hypercorn-asyncio": ("--backend", "asyncio"),
+    "hypercorn-trio": ("--backend", "trio"),
+    "uvicorn": ("--server", "uvicorn"),
+}
+"""What `gymhost serve` can run on, and the flags that choose it."""
+HTTP2 = [name for name in STACKS if name != "uvicorn"]
 GYMHOST = str(Path(sys.executable).with_name("gymhost"))
 
 
@@ -43,6 +51,11 @@ class Server:
             if line.startswith("Ctrl-C"):
                 return
         raise AssertionError(f"it ended with {self.process.wait()}:\n{self.lines}\n{self.log}")
+
+    @property
+    def is_uvicorn(self) -> bool:
+        """Whether it is uvicorn, which has no HTTP/2."""
+        return "(uvicorn, " in self.lines[0]
 
     @property
     def log(self) -> str:

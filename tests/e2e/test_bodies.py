@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.e2e.raw import connect, head, read_until, request
-from tests.e2e.servers import Server, Servers, call_tool, seed
+from tests.e2e.servers import Flags, Server, Servers, call_tool, seed
 from tests.http.wire import call
 
 MIB = 1024 * 1024
@@ -85,9 +85,9 @@ def test_a_large_body_that_nobody_wants_is_answered_and_the_connection_lives_on(
 
 
 def test_refused_bodies_leave_nothing_that_keeps_the_server_from_stopping(
-    servers: Servers, backend: str
+    servers: Servers, stack: Flags
 ) -> None:
-    server = servers.start("--backend", backend, "--grace", "0.2")
+    server = servers.start(*stack, "--grace", "0.2")
     with httpx2.Client(base_url=server.url, timeout=20) as stranger:
         refused = stranger.post("/envs/gated/seed_session", content=b"x" * (20 * MIB))
         assert refused.status_code == 401
@@ -148,6 +148,7 @@ def test_requests_sent_at_once_are_answered_in_their_order(
     [
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # no host
+        (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", b"400"),
         (b"GET /\xff HTTP/1.1\r\nhost: localhost\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"x" * 100_000, b"431"),
         (b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n", b"400"),
@@ -162,6 +163,39 @@ def test_what_is_no_http_is_refused(
         assert client.recv(65536).startswith(b"HTTP/1.1 " + status)
     assert http.get("/healthz").status_code == 200
     assert server.log == logged
+
+
+def test_a_head_in_small_pieces_is_refused_once_it_is_too_large(server: Server) -> None:
+    with connect(server) as client, ThreadPoolExecutor() as threads:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
+        answer = threads.submit(read_until, client, b"\r\n\r\n")
+        for number in range(1000):
+            try:
+                client.sendall(b"x%d: %s\r\n" % (number, b"x" * 1000))
+            except ConnectionError:
+                break  # it is refused, and nobody listens any more
+        assert answer.result().startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_follows_a_body_for_ever_closes_the_connection(server: Server) -> None:
+    with connect(server) as client:
+        chunked = ("transfer-encoding: chunked", *JSON)
+        client.sendall(head(server, "POST", "/envs/gated/seed_session", *chunked) + b"0\r\nx: ")
+        sending = iter(lambda: client.sendall(b"x" * 10_000), "never")
+        with pytest.raises(ConnectionError):
+            sum(sent is None for sent in sending)
+
+
+def test_an_offer_of_http_2_is_declined_and_the_connection_lives_on(server: Server) -> None:
+    offer = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+    body = b'{"verifier_metadata": {}}'
+    with connect(server) as client:
+        for _ in range(2):
+            length = f"content-length: {len(body)}"
+            client.sendall(head(server, "POST", "/envs/gated/seed_session", length, *offer) + body)
+            assert read_until(client, b"}}").startswith(b"HTTP/1.1 200 ")
+        client.sendall(head(server, "GET", "/readyz"))
+        assert read_until(client, b"}").startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("path", ["/", "/envs/gated", "/envs/gated/mcp"])

@@ -98,7 +98,7 @@ def test_it_says_where_its_configuration_is_and_no_key(
     configured: Server, request: pytest.FixtureRequest
 ) -> None:
     backend = request.node.callspec.params["configured"]
-    assert configured.lines[0].endswith(f" on {configured.url} ({backend})")
+    assert configured.lines[0].endswith(f" on {configured.url} (hypercorn, {backend})")
     assert "configuration: gymhost.yaml" in configured.lines
     assert "public URL: https://gym.example/behind" in configured.lines
     assert "control key: one of the 2 in gymhost.yaml:4" in configured.lines

@@ -60,6 +60,25 @@ def test_a_queued_call_whose_client_has_left_never_starts(
     assert [each["arguments"].get("text") for each in calls] == ["first", "third"]
 
 
+# hypercorn reads no further while it answers the first, and learns of it only then
+@pytest.mark.parametrize("server", ["uvicorn"], indirect=True)
+def test_a_client_that_leaves_with_a_request_behind_its_call_has_left_both(
+    server: Server, http: httpx2.Client, gate: Gate
+) -> None:
+    session_id, token = seed(http)
+    with ThreadPoolExecutor() as threads:
+        calling = threads.submit(call_tool, http, token, "hold", port=gate.port)
+        first = gate.wait()
+        with connect(server) as agent:
+            queued, behind = (call(VERSIONS[-1], "say", token, text=text) for text in "ab")
+            agent.sendall(request("/envs/gated/mcp", queued) + request("/envs/gated/mcp", behind))
+            until(lambda: use(http)["calls_in_flight"], lambda count: count == 2)
+        until(lambda: use(http)["calls_in_flight"], lambda count: count == 1)
+        first.release()
+        calling.result()
+    assert len(record(http, session_id)["calls"]) == 1
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_call_whose_client_has_left_runs_on_and_is_recorded(
     server: Server, http: httpx2.Client, gate: Gate, version: str

@@ -11,7 +11,7 @@ import pytest
 
 from gymhost.client import Client, McpMode
 from gymhost.models import Task
-from tests.e2e.servers import Server, call_tool, seed
+from tests.e2e.servers import HTTP2, Server, call_tool, seed
 
 SENTENCE = "The weather in Paris is sunny and 72 F."
 PARIS = {"verifier_metadata": {"expected_city": "Paris"}}
@@ -99,6 +99,7 @@ def test_a_connection_is_kept_alive(http: httpx2.Client) -> None:
     assert len(addresses) == 1
 
 
+@pytest.mark.parametrize("server", HTTP2, indirect=True)
 def test_an_episode_over_one_http2_connection(server: Server) -> None:
     with server.client(http1=False, http2=True) as http:
         answer = http.get("/healthz")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import h2.connection
@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.gates import Gate, open_gate
 from tests.e2e.raw import connect, head, read_until, request
-from tests.e2e.servers import Server, Servers, seed
+from tests.e2e.servers import Flags, Server, Servers, seed
 from tests.http.wire import MODERN, call, post
 
 Hindrance = Callable[[Server], AbstractContextManager[None]]
@@ -99,7 +99,7 @@ def connections(server: Server) -> Iterator[None]:
     """All that need no process of their own."""
     with (
         idle_connection(server),
-        idle_http2_connection(server),
+        nullcontext() if server.is_uvicorn else idle_http2_connection(server),
         silent_connection(server),
         half_a_head(server),
         half_a_body(server),
@@ -123,9 +123,9 @@ def stuck_thread(server: Server) -> Iterator[None]:
     [connections, unread_answer, stuck_thread],
 )
 def test_nothing_keeps_the_server_from_stopping(
-    servers: Servers, backend: str, hindrance: Hindrance
+    servers: Servers, stack: Flags, hindrance: Hindrance
 ) -> None:
-    server = servers.start("--backend", backend, "--grace", "0.2")
+    server = servers.start(*stack, "--grace", "0.2")
     with hindrance(server):
         assert server.stop() == 0
     assert servers.life[-1] == "shutdown"
@@ -135,10 +135,10 @@ def test_nothing_keeps_the_server_from_stopping(
 
 
 def test_hanging_hooks_get_their_time_and_no_more(
-    servers: Servers, backend: str, gate: Gate
+    servers: Servers, stack: Flags, gate: Gate
 ) -> None:
     server = servers.start(
-        backend, "20", command=BRIEFLY, GATED_HANG="close shutdown", GATED_PORT=str(gate.port)
+        "20", *stack, command=BRIEFLY, GATED_HANG="close shutdown", GATED_PORT=str(gate.port)
     )
     with server.client() as http:
         seed(http)
@@ -154,10 +154,10 @@ def test_hanging_hooks_get_their_time_and_no_more(
 
 
 def test_a_hook_that_can_not_be_cancelled_is_left_behind(
-    servers: Servers, backend: str, gate: Gate
+    servers: Servers, stack: Flags, gate: Gate
 ) -> None:
     hooks = {"GATED_HANG": "shutdown", "GATED_PORT": str(gate.port), "GATED_STUBBORN": "1"}
-    server = servers.start(backend, "0.2", command=BRIEFLY, **hooks)
+    server = servers.start("0.2", *stack, command=BRIEFLY, **hooks)
     server.send()
     assert gate.wait().place == "shutdown"
     assert server.wait() == 1

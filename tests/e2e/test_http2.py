@@ -12,7 +12,9 @@ import h2.events
 import pytest
 
 from tests.e2e.raw import connect
-from tests.e2e.servers import Server
+from tests.e2e.servers import HTTP2, Server
+
+pytestmark = pytest.mark.parametrize("server", HTTP2, indirect=True)
 
 CONFIG = h2.config.H2Configuration(
     header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False

@@ -18,7 +18,7 @@ from anyio import to_thread
 
 from tests.e2e.crowd import KEY, Crowd
 from tests.e2e.journal import Journal
-from tests.e2e.servers import BACKENDS, Server, Servers
+from tests.e2e.servers import STACKS, Server, Servers
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,11 @@ class Killed:
         self.server: Server | None = None
 
     async def start(self) -> None:
-        """Start it, on asyncio and trio in turn: they share a store."""
-        backend = BACKENDS[self._started % 2]
+        """Start it, on each server and event loop in turn: they share a store."""
+        stack = list(STACKS.values())[self._started % len(STACKS)]
         self._started += 1
         store = f"sqlite:///{self._servers.folder}/sessions.db"
-        arguments = ("--port", str(self.port), "--store", store, "--backend", backend)
+        arguments = ("--port", str(self.port), "--store", store, *stack)
         self.server = await to_thread.run_sync(
             partial(self._servers.start, *arguments, command=self._command, GYMHOST_API_KEY=KEY)
         )

@@ -8,6 +8,7 @@ import stat
 import subprocess
 
 import httpx2
+import pytest
 
 from tests.distributions import install, variables
 from tests.e2e.servers import GYMHOST, Server, Servers, seed
@@ -24,6 +25,15 @@ class Unstartable(Environment):
         return 0.0
 """
 
+
+LOOPING = """
+import asyncio
+from gated import Gated, note
+
+class Looping(Gated):
+    async def startup(self):
+        note(type(asyncio.get_running_loop()).__module__)
+"""
 
 EXTENSION = """
 from gated import Gated
@@ -60,7 +70,7 @@ def test_it_says_what_is_up_where_and_what_failed_and_why(servers: Servers, back
     install(servers.folder, "gym-more", EXTENSION, {"extension": "More"})
     server = servers.start("--backend", backend)
     first, *rest = server.lines
-    assert re.fullmatch(rf"gymhost \S+ on {server.url} \({backend}\)", first)
+    assert re.fullmatch(rf"gymhost \S+ on {server.url} \(hypercorn, {backend}\)", first)
     # without the project's other plugins, which are installed where the tests run
     rest = [line for line in rest if "(gym-env-" not in line or "weather" in line]
     assert rest[0].split() == ["gated", f"{server.url}/envs/gated", "(gated", "1.0)"]
@@ -94,6 +104,32 @@ def test_a_strict_server_does_not_start_and_lists_all_failures(
     assert "  unstartable: " in last
     assert "no database" in last
     assert servers.life == ["startup", "shutdown"]  # what had started was stopped
+
+
+def test_without_its_extra_uvicorn_is_refused_with_what_to_install(servers: Servers) -> None:
+    missing = "raise ModuleNotFoundError(\"No module named 'httptools'\")"
+    (servers.folder / "httptools.py").write_text(missing)
+    ran = run(servers, "serve", "--port", "0", "--server", "uvicorn")
+    assert ran.returncode == 1
+    assert ran.stdout == ""
+    assert ran.stderr.splitlines()[-1] == (
+        "gymhost: uvicorn can't be used: No module named 'httptools'. "
+        "Try: pip install 'gymhost[uvicorn]'"
+    )
+    # and nothing of it is imported where it is not used
+    assert servers.start().stop() == 0
+
+
+@pytest.mark.parametrize(("hide", "loop"), [(False, "uvloop"), (True, "asyncio")])
+def test_uvicorn_runs_on_uvloop_where_that_is(servers: Servers, hide: bool, loop: str) -> None:
+    install(servers.folder, "looping", LOOPING, {"looping": "Looping"})
+    if hide:  # as on Windows
+        text = "import sys; sys.modules['uvloop'] = None"
+        (servers.folder / "sitecustomize.py").write_text(text)
+    server = servers.start("--server", "uvicorn")
+    assert server.lines[0].endswith(" (uvicorn, asyncio)")
+    assert [step.partition(".")[0] for step in servers.life if step != "startup"] == [loop]
+    assert server.stop() == 0
 
 
 def test_of_two_servers_started_at_once_on_a_port_one_serves(servers: Servers) -> None:

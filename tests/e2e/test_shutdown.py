@@ -11,7 +11,7 @@ import pytest
 from tests.distributions import install
 from tests.e2e.gates import Gate
 from tests.e2e.raw import connect, head, read_until, request
-from tests.e2e.servers import Server, Servers, call_tool, seed, verify
+from tests.e2e.servers import STACKS, Flags, Server, Servers, call_tool, seed, verify
 from tests.http.wire import MODERN, call, post
 
 QUICK = """
@@ -32,11 +32,15 @@ def messages(server: Server) -> list[str]:
     return [message for head, message in lines if " gymhost." in head]
 
 
-@pytest.mark.parametrize(("backend", "number"), [("asyncio", SIGTERM), ("trio", SIGINT)])
+@pytest.mark.parametrize(
+    ("stack", "number"),
+    list(zip(STACKS, (SIGTERM, SIGINT, SIGTERM), strict=True)),
+    indirect=["stack"],
+)
 def test_a_signal_closes_sessions_and_shuts_environments_down(
-    servers: Servers, backend: str, number: int
+    servers: Servers, stack: Flags, number: int
 ) -> None:
-    server = servers.start("--backend", backend, "--strict")
+    server = servers.start(*stack, "--strict")
     with server.client() as http:
         seed(http)
         scored, _ = seed(http)
@@ -62,9 +66,9 @@ def wait_until_stopping(http: httpx2.Client) -> None:
 
 
 def test_running_calls_are_drained_while_streams_end_and_new_requests_are_refused(
-    servers: Servers, backend: str, gate: Gate
+    servers: Servers, stack: Flags, gate: Gate
 ) -> None:
-    server = servers.start("--backend", backend, "--grace", "50")
+    server = servers.start(*stack, "--grace", "50")
     with (
         server.client() as http,
         server.client() as late,
@@ -99,9 +103,9 @@ def test_running_calls_are_drained_while_streams_end_and_new_requests_are_refuse
 
 
 def test_a_call_longer_than_the_grace_is_cancelled_and_recorded(
-    servers: Servers, backend: str, gate: Gate
+    servers: Servers, stack: Flags, gate: Gate
 ) -> None:
-    server = servers.start("--backend", backend, "--grace", "0.5")
+    server = servers.start(*stack, "--grace", "0.5")
     with server.client() as http, connect(server) as agent:
         _, token = seed(http)
         agent.sendall(request("/envs/gated/mcp", call(MODERN, "hold", token, port=gate.port)))
@@ -114,8 +118,8 @@ def test_a_call_longer_than_the_grace_is_cancelled_and_recorded(
     assert messages(server) == ["stopping: 1 request running", "1 request cancelled"]
 
 
-def test_a_second_signal_ends_the_grace(servers: Servers, backend: str, gate: Gate) -> None:
-    server = servers.start("--backend", backend, "--grace", "600")
+def test_a_second_signal_ends_the_grace(servers: Servers, stack: Flags, gate: Gate) -> None:
+    server = servers.start(*stack, "--grace", "600")
     with server.client() as http, connect(server) as agent:
         _, token = seed(http)
         agent.sendall(request("/envs/gated/mcp", call(MODERN, "hold", token, port=gate.port)))
@@ -130,10 +134,10 @@ def test_a_second_signal_ends_the_grace(servers: Servers, backend: str, gate: Ga
 
 
 def test_a_third_signal_ends_the_process_over_its_hooks(
-    servers: Servers, backend: str, gate: Gate
+    servers: Servers, stack: Flags, gate: Gate
 ) -> None:
     hang = {"GATED_HANG": "shutdown", "GATED_PORT": str(gate.port)}
-    server = servers.start("--backend", backend, **hang)
+    server = servers.start(*stack, **hang)
     server.send()
     assert gate.wait().place == "shutdown"
     server.send(SIGINT)
@@ -144,9 +148,9 @@ def test_a_third_signal_ends_the_process_over_its_hooks(
 
 
 def test_a_verify_whose_client_has_gone_is_finished_first(
-    servers: Servers, backend: str, gate: Gate
+    servers: Servers, stack: Flags, gate: Gate
 ) -> None:
-    server = servers.start("--backend", backend, "--grace", "50")
+    server = servers.start(*stack, "--grace", "50")
     with server.client() as http:
         session_id, _ = seed(http, verify=gate.port)
         body = b'{"session_id": "%s"}' % session_id.encode()
@@ -162,10 +166,10 @@ def test_a_verify_whose_client_has_gone_is_finished_first(
 
 
 def test_a_signal_during_the_start_stops_what_has_started(
-    servers: Servers, backend: str, gate: Gate
+    servers: Servers, stack: Flags, gate: Gate
 ) -> None:
     install(servers.folder, "quick", QUICK, {"quick": "Quick"})
-    process, log = servers.spawn("--backend", backend, GATED_STARTUP=str(gate.port))
+    process, log = servers.spawn(*stack, GATED_STARTUP=str(gate.port))
     arrival = gate.wait()
     while "quick is up" not in servers.life:
         assert process.poll() is None

@@ -12,7 +12,7 @@ import pytest
 # What is written to standard error by everything that writes there.
 PROGRAM = """
 import logging, sys, threading, warnings
-from gymhost.cli.logs import configure_logging
+from gymhost.logs import configure_logging
 
 configure_logging({arguments})
 log = logging.getLogger("gymhost.test")
@@ -91,7 +91,7 @@ def test_text_is_a_line_with_time_level_and_logger() -> None:
 CARELESS = """
 import logging, sys, threading, warnings
 from pathlib import Path
-from gymhost.cli.logs import configure_logging
+from gymhost.logs import configure_logging
 from gymhost.config.mask import Mask
 
 SECRET = "se'cret of \\"env\\""
