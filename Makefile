@@ -46,7 +46,7 @@ types: $(VENV)/.checks ## check types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: $(VENV)/.runs ## measure what episodes cost (3 minutes); ARGS="--help" shows what else there is
+bench: $(VENV)/.runs ## measure what episodes cost (10 minutes); ARGS="--help" shows what else there is
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 # make takes the two files for targets: so they are some, and making them is nothing to do.

@@ -9,23 +9,40 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks import many_environments, soak
-from benchmarks.cells import BACKENDS, PROTOCOLS, QUICK, Cell, choose
+from benchmarks import call, many_environments, soak, start
+from benchmarks.cells import (
+    APPLICATIONS,
+    BACKENDS,
+    DEFAULT,
+    LEGACY,
+    PROTOCOLS,
+    QUICK,
+    SERVERS,
+    STORES,
+    UVICORN,
+    Cell,
+    choose,
+)
 from benchmarks.compare import print_comparison
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import Report, read_report, write_report
 from benchmarks.machine import describe
 from benchmarks.progress import Progress
 from benchmarks.runs import Run
-from benchmarks.servers import Cores
+from benchmarks.servers import Cores, has_uvicorn
 from benchmarks.tables import print_report
 
 ROUNDS, SECONDS = 5, 0.8
 QUICK_ROUNDS, QUICK_SECONDS = 1, 0.2
+IMPOSSIBLE = (
+    "nothing serves that: uvicorn runs on asyncio alone, and the sketch has one environment, in "
+    f"memory, and speaks {LEGACY}."
+)
 FOLDER = Path(".cache", "bench")
 
 
@@ -40,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _environments(options)
             case "soak":
                 return _soak(options)
+            case "call":
+                return _figures(options, call.main)
+            case "start":
+                return _figures(options, start.main)
             case _:
                 return _episodes(options)
     except KeyboardInterrupt:
@@ -56,12 +77,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=_count, nargs="+", default=[], help="trajectory in KB")
     parser.add_argument("--protocol", choices=PROTOCOLS, nargs="+", default=[], help="MCP version")
     parser.add_argument("--backend", choices=BACKENDS, nargs="+", default=[], help="event loop")
+    parser.add_argument("--server", choices=SERVERS, nargs="+", default=[], help="HTTP server")
+    parser.add_argument(
+        "--application", choices=APPLICATIONS, nargs="+", default=[], help="what is served"
+    )
+    parser.add_argument("--store", choices=STORES, nargs="+", default=[], help="session store")
+    parser.add_argument(
+        "--environments", type=_count, nargs="+", default=[], help="mounted environments"
+    )
+    parser.add_argument(
+        "--open-sessions", type=_whole, nargs="+", default=[], help="other sessions that are open"
+    )
     parser.add_argument("--rounds", type=_count, help=f"interleaved rounds (default: {ROUNDS})")
     parser.add_argument("--quick", action="store_true", help="a smoke run of a few seconds")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help=f"where the report goes (default: in {FOLDER}/)"
     )
-    more = parser.add_subparsers(dest="benchmark", metavar="[compare A B | environments | soak]")
+    more = parser.add_subparsers(dest="benchmark", metavar="[compare A B | BENCHMARK]")
     compare = more.add_parser("compare", help="compare two reports")
     compare.add_argument("a", type=Path)
     compare.add_argument("b", type=Path)
@@ -75,12 +107,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     soaking.add_argument("--rounds", type=_count, default=3, help="(default: 3)")
     soaking.add_argument("--backend", choices=BACKENDS, nargs="+", default=list(BACKENDS))
+    calls = more.add_parser("call", help="a tool call in-process, above the SDK's bare serve_one")
+    calls.add_argument("--rounds", type=_count, default=call.ROUNDS, help="(default: %(default)s)")
+    starts = more.add_parser(
+        "start", help="time and memory of a start, an environment and an open session"
+    )
+    starts.add_argument(
+        "--rounds", type=_count, default=start.ROUNDS, help="(default: %(default)s)"
+    )
+    for each in (calls, starts):
+        each.add_argument("--backend", choices=BACKENDS, nargs="+", default=list(BACKENDS))
+        each.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
     return parser
 
 
 def _count(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 6 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 99999")
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int = 0) -> int:
+    if not (text.isdecimal() and len(text) < 6 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to 99999")
     return int(text)
 
 
@@ -106,9 +153,40 @@ def _soak(options: argparse.Namespace) -> int:
         return _complain(exc, 1)
 
 
+def _figures(
+    options: argparse.Namespace, measure: Callable[[int, Sequence[str]], dict[str, Any]]
+) -> int:
+    try:
+        figures = measure(options.rounds, options.backend)
+        if options.json is not None:
+            options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    except BenchmarkError as exc:
+        return _complain(exc, 1)
+    except OSError as exc:
+        return _complain(f"{options.json} can't be written: {exc.strerror}.", 1)
+    return 0
+
+
 def _episodes(options: argparse.Namespace) -> int:
-    usual = {"table": QUICK} if options.quick else {}
-    cells = choose(options.backend, options.protocol, options.concurrency, options.size, **usual)
+    cells = choose(
+        QUICK if options.quick else DEFAULT,
+        backends=options.backend,
+        servers=options.server,
+        kilobytes=options.size,
+        protocol=options.protocol,
+        concurrency=options.concurrency,
+        application=options.application,
+        store=options.store,
+        environments=options.environments,
+        open_sessions=options.open_sessions,
+    )
+    if not cells:
+        return _complain(IMPOSSIBLE, 2)
+    if not has_uvicorn():
+        cells = [cell for cell in cells if cell.server != UVICORN]
+        _complain("uvicorn is left out. Try: pip install 'gymhost[uvicorn]'", 0)
+        if not cells:
+            return 2
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     seconds = QUICK_SECONDS if options.quick else SECONDS
     try:
@@ -123,7 +201,7 @@ def _measure(cells: Sequence[Cell], rounds: int, seconds: float, path: Path) -> 
     machine = describe(cores.note)
     run: Run | None = None
     finished, status = 0, 0
-    with Progress(len({cell.backend for cell in cells}) + len(cells) * (rounds + 1)) as progress:
+    with Progress(Run.steps(cells, rounds)) as progress:
         try:
             run = Run(cells, cores, seconds=seconds, tell=progress.tell)
             for finished in range(rounds):

@@ -56,6 +56,8 @@ class Measured(_Model):
     """Episodes in a second."""
     cpu_ms: Spread
     """Of the server."""
+    rounds_cpu_ms: list[FiniteFloat] = []
+    """The same of each round: a ratio of two cells is taken within a round. Older reports: none."""
     floor_cpu_ms: Spread
     """Of the server, for three constant answers."""
     ratio: Spread

@@ -1,6 +1,6 @@
 """The floor: gymhost's server with an application that reads the body and answers a constant.
 
-    python floor.py BACKEND SERVER
+    python -m benchmarks.floor BACKEND SERVER
 
 A path names how many bytes the answer has: `/1024`.
 """
@@ -45,22 +45,23 @@ def _body(length: int) -> bytes:
     return b'{"is": "%s"}' % (b"x" * (length - len('{"is": ""}')))
 
 
-async def main(bound: socket, backend: Backend, server: ServerName) -> None:
-    """Serve until a signal."""
+def run(app: Any, backend: str, server: str) -> None:
+    """Serve an application until a signal."""
+    loop, chosen = cast(Backend, backend), cast(ServerName, server)
+    with bind("127.0.0.1", 0) as bound:
+        main = partial(_serve, app, bound, loop, chosen)
+        anyio.run(main, backend=loop, backend_options=loop_options(chosen))
+
+
+async def _serve(app: Any, bound: socket, backend: Backend, server: ServerName) -> None:
     with anyio.open_signal_receiver(SIGINT, SIGTERM) as signals:
 
         async def stop() -> None:
-            print(f"floor on http://127.0.0.1:{bound.getsockname()[1]} ({backend})", flush=True)
+            print(f"http://127.0.0.1:{bound.getsockname()[1]} ({backend})", flush=True)
             await anext(signals)
 
-        await serve(cast(Any, Constant()), bound, stop, server=server, backend=backend)
+        await serve(app, bound, stop, server=server, backend=backend)
 
 
 if __name__ == "__main__":
-    chosen, server = cast(Backend, sys.argv[1]), cast(ServerName, sys.argv[2])
-    with bind("127.0.0.1", 0) as listening:
-        anyio.run(
-            partial(main, listening, chosen, server),
-            backend=chosen,
-            backend_options=loop_options(server),
-        )
+    run(Constant(), *sys.argv[1:])

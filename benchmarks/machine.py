@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -16,6 +18,7 @@ from benchmarks.figures import Machine
 DISTRIBUTIONS = (
     *("gymhost", "gym-env-weather", "hypercorn", "h11", "mcp", "starlette"),
     *("anyio", "trio", "pluggy", "pydantic", "pydantic-core"),
+    *("uvicorn", "uvloop", "httptools"),
 )
 
 
@@ -30,9 +33,15 @@ def describe(pinning: str) -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         pinning=pinning,
         load_average=None if load is None else round(load, 2),
-        versions={name: version(name) for name in DISTRIBUTIONS},
+        versions=dict(_versions()),
         revision=_revision(),
     )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in DISTRIBUTIONS:
+        with suppress(PackageNotFoundError):  # the last ones are an extra
+            yield name, version(name)
 
 
 def _cpu() -> str:

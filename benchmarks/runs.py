@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
-from benchmarks.cells import Cell
+from benchmarks.cells import Cell, Setup
+from benchmarks.counts import check_counts
 from benchmarks.errors import BenchmarkError
 from benchmarks.figures import (
     STEPS,
@@ -25,10 +26,13 @@ from benchmarks.figures import (
 )
 from benchmarks.load import PATIENCE_SECONDS, Episode, Load, Window, episodes
 from benchmarks.servers import Cores, Server, floor_server, gymhost_server
-from benchmarks.weather import CITIES, Floor, Weather
+from benchmarks.weather import CITIES, Floor, Openings, Weather
 
 CLOCK_TICK = 0.01
 """Seconds: what a process has used is told in steps of it, and nothing costs nothing."""
+
+AT_ONCE = 16
+"""Sessions that are opened at once."""
 
 Play = Callable[[int], Episode]
 Tell = Callable[[str], None]
@@ -63,6 +67,16 @@ class Run:
     Raises: BenchmarkError: a server does not start, or no episode of a cell goes well.
     """
 
+    @staticmethod
+    def steps(cells: Sequence[Cell], rounds: int) -> int:
+        """How often it tells what happens."""
+        setups = dict.fromkeys(cell.setup for cell in cells)
+        return (
+            len(setups)
+            + sum(setup.open_sessions > 0 for setup in setups)
+            + (len(cells) * (rounds + 1))
+        )
+
     def __init__(
         self,
         cells: Sequence[Cell],
@@ -78,19 +92,22 @@ class Run:
         self._tell = tell
         self._stack = ExitStack()
         try:
-            servers = {
-                backend: (
-                    self._stack.enter_context(gymhost_server(backend)),
-                    self._stack.enter_context(floor_server(backend)),
-                )
-                for backend in dict.fromkeys(cell.backend for cell in cells)
-            }
-            for backend, (server, floor) in servers.items():
-                tell(f"starting gymhost on {backend}, and its floor")
+            setups = list(dict.fromkeys(cell.setup for cell in cells))
+            enter = self._stack.enter_context
+            servers = {setup: enter(gymhost_server(setup)) for setup in setups}
+            stacks = dict.fromkeys(setup.stack for setup in setups)
+            floors = {stack: enter(floor_server(stack)) for stack in stacks}
+            for setup, server in servers.items():
+                tell(f"starting gymhost on {setup}")
                 server.wait(cores)
+            for floor in floors.values():
                 floor.wait(cores)
             cores.pin_generator()
-            self._tracks = [self._track(cell, *servers[cell.backend]) for cell in cells]
+            for setup, server in servers.items():
+                self._open(setup, server)
+            self._tracks = [
+                self._track(cell, servers[cell.setup], floors[cell.stack]) for cell in cells
+            ]
         except BaseException:
             self.close()
             raise
@@ -118,6 +135,14 @@ class Run:
     def results(self) -> list[Result]:
         """Return what has been measured, without cells that have not had a round."""
         return [_result(track.cell, track.samples) for track in self._tracks if track.samples]
+
+    def _open(self, setup: Setup, server: Server) -> None:
+        """Seed the sessions that are to stay open, and see that all is there."""
+        if setup.open_sessions:
+            self._tell(f"opening {setup.open_sessions} sessions on {setup}")
+            open_sessions(server, setup.open_sessions, patience=self._patience)
+        if setup.environments > 1 or setup.open_sessions:
+            check_counts(server, setup)
 
     def _track(self, cell: Cell, server: Server, floor: Server) -> _Track:
         """Try a cell: code gets warm, and the floor is told how long the answers are."""
@@ -164,6 +189,20 @@ class Run:
             )
 
 
+def open_sessions(server: Server, number: int, *, patience: float = PATIENCE_SECONDS) -> None:
+    """Seed sessions, and leave them open.
+
+    Raises: BenchmarkError: one was not.
+    """
+    with Load(server.address, AT_ONCE, patience=patience) as load:
+        window = load.play(episodes(Openings(server.key).play, at_least=number))
+    if window.failures:
+        server.check(1.0 if window.retired else 0.0)
+        raise BenchmarkError(
+            f"the {server.name} server opens no sessions: {describe_failures(window.failures)}."
+        )
+
+
 def _failures(samples: Sequence[tuple[Sample, Sample]]) -> Counter[str]:
     found: Counter[str] = Counter()
     for sample, floor in samples:
@@ -200,6 +239,7 @@ def _measured(samples: Sequence[tuple[Sample, Sample]]) -> Measured:
         ),
         generator_busy=Spread.of(map(_busy, own)),
         floor_generator_busy=Spread.of(map(_busy, floors)),
+        rounds_cpu_ms=list(map(_cpu_ms, own)),
         rss_mb=Spread.of(sample.rss / 2**20 for sample in own),
         latency_ms={step: _percentiles(own, step) for step in STEPS},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,11 +19,13 @@ from benchmarks.figures import (
     Spread,
     describe_failures,
 )
-from benchmarks.targets import state
+from benchmarks.targets import EPISODES, Target, state
 
 BUSY = 0.8
 CROWDED = 1.0
-CELL = ("loop", "MCP", "at once", "KB")
+CELL = ("server", "loop", "MCP", "at once", "KB", "with")
+
+LEFT = {"", "cell", "server", "loop", "MCP", "with"}
 
 
 def print_report(report: Report) -> None:
@@ -40,14 +43,7 @@ def print_report(report: Report) -> None:
         (_latencies(result) for result in report.results),
     )
     found = {each.cell: each.measured for each in report.results if each.measured is not None}
-    print_table(
-        "Targets",
-        ("", "at most", "is", ""),
-        (
-            (target.name, f"{target.at_most:g}", f"{figure:.2f}", _met(figure <= target.at_most))
-            for target, figure in state(found)
-        ),
-    )
+    print_targets(state(EPISODES, found))
     load = report.machine.load_average
     if load is not None and load > CROWDED:
         print(
@@ -56,6 +52,18 @@ def print_report(report: Report) -> None:
         )
     for result in report.results:
         print_remarks(result)
+
+
+def print_targets(stated: Iterable[tuple[Target[Any], float]]) -> None:
+    """Print which figures are where they should be."""
+    print_table(
+        "Targets",
+        ("", "at most", "is", ""),
+        (
+            (target.name, f"{target.at_most:.3g}", f"{figure:.2f}", _met(figure <= target.at_most))
+            for target, figure in stated
+        ),
+    )
 
 
 def print_machine(machine: Machine) -> None:
@@ -89,7 +97,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     """Print a table; nothing where it has no rows."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("", "cell", *CELL[:2]) else "right")
+        table.add_column(column, justify="left" if column in LEFT else "right")
     for row in rows:
         table.add_row(*map(Text, row))
     if table.row_count:
@@ -106,7 +114,8 @@ def spread(value: Spread) -> str:
 
 
 def _name(cell: Cell) -> tuple[str, ...]:
-    return cell.backend, cell.protocol, str(cell.concurrency), str(cell.kilobytes)
+    load = cell.protocol, str(cell.concurrency), str(cell.kilobytes)
+    return cell.server, cell.backend, *load, ", ".join(cell.holds)
 
 
 def _costs(result: Result) -> tuple[str, ...]:

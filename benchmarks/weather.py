@@ -49,10 +49,7 @@ class Weather:
         """Seed, call the tool, verify; check each answer."""
         attempt = self._attempts[number % len(CITIES)]
         answer = yield Request("seed", (attempt.seed,))
-        try:
-            token = _json(answer)["mcp"]["headers"][TOKEN_HEADER].encode()
-        except (AttributeError, KeyError, TypeError):
-            raise Failed("no token in the answer") from None
+        token = _token(answer)
         cookie = COOKIE.search(answer.head)
         if cookie is None:
             raise Failed("no cookie in the answer")
@@ -62,6 +59,18 @@ class Weather:
         before, after = attempt.verify
         answer = yield Request("verify", (before, cookie[1], after))
         _check_reward(answer, attempt.due)
+
+
+class Openings:
+    """Seeds sessions, and leaves them open."""
+
+    def __init__(self, key: str) -> None:
+        """`key` is the server's control key."""
+        self._request = Request("seed", (_attempt(Cell(backend=""), key, 0).seed,))
+
+    def play(self, number: int) -> Episode:
+        """Seed; check the answer."""
+        _token((yield self._request))
 
 
 class Floor:
@@ -187,6 +196,14 @@ def _to(path: str, pieces: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Return the same request, to another path."""
     method, _, rest = pieces[0].split(b" ", 2)
     return (b" ".join([method, path.encode(), rest]), *pieces[1:])
+
+
+def _token(answer: Answer) -> bytes:
+    try:
+        token: bytes = _json(answer)["mcp"]["headers"][TOKEN_HEADER].encode()
+    except (AttributeError, KeyError, TypeError):
+        raise Failed("no token in the answer") from None
+    return token
 
 
 def _json(answer: Answer) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def test_cells_of_one_file_alone_and_failed_ones_are_named(
     assert f"only in B: {third}" in printed
     assert f"failed in B: {TRIO}: call: HTTP 500 (3)" in printed
     assert [*str(TRIO).split(), "ok", "failed", "not", "comparable"] in rows(printed)
+
+
+def test_an_older_report_is_compared_though_it_knows_less(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_report(report(result(TRIO, measured(2.0))), tmp_path / "a.json")
+    raw = json.loads((tmp_path / "a.json").read_text())
+    for each in raw["results"]:
+        usual = ("backend", "protocol", "concurrency", "kilobytes")
+        each["cell"] = {name: each["cell"][name] for name in usual}
+        del each["measured"]["rounds_cpu_ms"]
+    (tmp_path / "old.json").write_text(json.dumps(raw))
+    assert main(["compare", str(tmp_path / "old.json"), str(tmp_path / "a.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "only in" not in printed
+    assert "+0.0%" in printed
 
 
 def test_other_machines_and_versions_are_named(

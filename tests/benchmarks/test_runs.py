@@ -20,7 +20,9 @@ from benchmarks.runs import Run
 from benchmarks.servers import Cores, ServerDied
 from tests.benchmarks.fake_server import FakeServer, answer, fake_server
 
-ARGUMENTS = ["--quick", "--backend", "asyncio", "--concurrency", "2"]
+ARGUMENTS = [
+    *("--quick", "--server", "hypercorn", "--backend", "asyncio", "--concurrency", "2"),
+]
 
 
 class StandIn(AbstractContextManager["StandIn"]):
@@ -68,8 +70,8 @@ def servers(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
     with fake_server() as floor:
         both = [StandIn("asyncio", server), StandIn("asyncio floor", floor)]
         both[1].milliseconds = 2.0
-        monkeypatch.setattr(runs, "gymhost_server", lambda backend: both[0])
-        monkeypatch.setattr(runs, "floor_server", lambda backend: both[1])
+        monkeypatch.setattr(runs, "gymhost_server", lambda setup: both[0])
+        monkeypatch.setattr(runs, "floor_server", lambda setup: both[1])
         yield both
 
 
@@ -87,6 +89,7 @@ def test_cpu_is_that_of_the_episodes_and_the_ratio_that_of_the_floor(
     found = result.measured
     assert found is not None
     assert found.cpu_ms.median == pytest.approx(9.0)
+    assert found.rounds_cpu_ms == pytest.approx([9.0, 9.0])
     assert found.floor_cpu_ms.median == pytest.approx(6.0)
     assert found.ratio.median == pytest.approx(1.5)
     assert found.rss_mb.median == 50
@@ -151,9 +154,9 @@ def test_failures_are_shown_instead_of_a_speed(
     out = capsys.readouterr().out
     assert f"FAILED: {result.cell}: 1 failures: {kind} (1)" in out
     (row,) = [
-        line.split() for line in out.splitlines() if line.startswith("asyncio") and "FAIL" in line
+        line.split() for line in out.splitlines() if line.startswith("hypercorn") and "FAIL" in line
     ]
-    assert row == ["asyncio", "2025-06-18", "2", "2", "FAILED", *["-"] * 6]
+    assert row == ["hypercorn", "asyncio", "2025-06-18", "2", "2", "FAILED", *["-"] * 6]
 
 
 def test_a_cell_of_which_nothing_goes_well_ends_the_run(
@@ -284,6 +287,12 @@ def test_a_generator_that_is_the_bottleneck_is_said(
         (["--size", "1000000"], "'1000000' is no whole number"),
         (["--rounds", "\u0663\u0663\u0663\u0663\u0663\u0663"], "is no whole number"),
         (["--backend", "curio"], "invalid choice: 'curio'"),
+        (["--server", "apache"], "invalid choice: 'apache'"),
+        (["--application", "nginx"], "invalid choice: 'nginx'"),
+        (["--store", "redis"], "invalid choice: 'redis'"),
+        (["--environments", "0"], "'0' is no whole number from 1"),
+        (["--open-sessions", "-1"], "'-1' is no whole number from 0"),
+        (["start", "--backend", "curio"], "invalid choice: 'curio'"),
         (["--protocol", "2024-11-05"], "invalid choice: '2024-11-05'"),
         (["compare", "a.json"], "the following arguments are required: b"),
         (["no-such-benchmark"], "invalid choice: 'no-such-benchmark'"),
@@ -296,6 +305,18 @@ def test_what_is_asked_wrongly_is_said_before_anything_starts(
         command.main(arguments)
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_does_not_go_together_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--server", "uvicorn", "--backend", "trio"]) == 2
+    assert "uvicorn runs on asyncio alone" in capsys.readouterr().err
+    assert command.main(["--application", "sketch", "--store", "sqlite"]) == 2
+    assert "the sketch has one environment, in memory" in capsys.readouterr().err
+    monkeypatch.setattr(command, "has_uvicorn", lambda: False)
+    assert command.main(["--server", "uvicorn"]) == 2
+    assert "pip install 'gymhost[uvicorn]'" in capsys.readouterr().err
 
 
 def test_a_report_that_can_not_be_written_is_said_before_anything_starts(

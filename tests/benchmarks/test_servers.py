@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from benchmarks import servers
+from benchmarks.cells import Setup
 from benchmarks.servers import Cores, Server, ServerDied, gymhost_server
 
 UP = "print('up on http://127.0.0.1:4711', flush=True)\n"
@@ -61,6 +62,28 @@ def test_nothing_of_this_users_configuration_reaches_it(
     assert "weather" not in json.loads(config)["blocked"]
 
 
+def test_a_server_may_say_more_than_a_pipe_holds() -> None:
+    source = UP + "import sys\nprint('x' * 200_000, flush=True)\nsys.exit(5)"
+    with started(source) as server:
+        with pytest.raises(ServerDied, match="ended with 5"):
+            server.check(20)
+
+
+def test_what_it_imports_from_comes_before_what_this_user_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    source = UP + f"import sys, pathlib\npathlib.Path({str(tmp_path / 'seen')!r})"
+    source += ".write_text('\\n'.join(sys.path))\n" + WAIT.replace("while", "sys.exit(5)\nwhile")
+    command = [sys.executable, "-c", source]
+    with Server("test", command, "key", paths=[Path("/extra")], crowd=1) as server:
+        with pytest.raises(ServerDied, match="ended with 5"):
+            server.check(20)
+    extra, crowd, usual = (tmp_path / "seen").read_text().splitlines()[1:4]
+    assert (extra, usual) == ("/extra", str(tmp_path))
+    assert crowd.endswith("/site")
+
+
 def test_a_server_that_does_not_start_says_why() -> None:
     source = "import sys\nfor n in range(40): print('line', n, file=sys.stderr)\nsys.exit(3)"
     with pytest.raises(ServerDied) as caught, started(source):
@@ -80,7 +103,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
 def test_a_command_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/bin/python")
     with pytest.raises(ServerDied, match="/nowhere/bin/gymhost can't be run: No such file"):
-        gymhost_server("asyncio")
+        gymhost_server(Setup(backend="asyncio"))
 
 
 def test_a_server_that_has_ended_is_found_out_with_what_it_logged() -> None:

@@ -20,10 +20,10 @@ def test_a_report_has_its_machine_costs_latencies_and_targets(
     assert "revision abc" in where
     assert "A processor, 2 cores, Linux 6.1 x86_64, CPython 3.11.7; load average 0.1" in where
     own, other = (line.split() for line in costs.splitlines()[2:])
-    name = ["trio", "2025-06-18", "16", "2"]
+    name = ["hypercorn", "trio", "2025-06-18", "16", "2"]
     figures = ["500", "3.00", "(2.90-3.10)", "1.50", "2.00", "(1.90-2.10)", "80", "0.20", "10%"]
     assert own == [*name, *figures]
-    assert other[4:] == ["FAILED", *["-"] * 6]
+    assert other[5:] == ["FAILED", *["-"] * 6]
     assert latencies.splitlines()[2].split() == [*name, *4 * ["8.0", "/", "9.0", "/", "10.0"]]
     assert targets.splitlines()[2].split()[-4:] == ["1.6", "2.00", "not", "met"]
     assert "FAILED: asyncio 2025-06-18 16 at once, 2 KB: 2 failures: x (2)" in targets
