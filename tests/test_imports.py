@@ -17,7 +17,6 @@ LAYERS = (
         "control_key",
         "errors",
         "limits",
-        "logs",
         "models",
         "owner_task",
         "pins",
@@ -44,7 +43,7 @@ LAYERS = (
     {"calling", "ending", "seeding", "verification"},  # what the host does
     {"host"},
     {"dashboard", "http"},
-    {"asgi", "server"},
+    {"asgi", "logs", "server"},
     {"__main__", "cli"},
 )
 # They may run on another machine than the host, so they know its wire and none of its parts.
