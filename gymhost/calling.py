@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import anyio
@@ -81,8 +81,7 @@ class Calling:
 
     async def _note(self, slot: Slot, kind: str) -> None:
         await self._store.commit(slot.lease, counted=kind)
-        counts = slot.row.counts
-        slot.row = replace(slot.row, counts={**counts, kind: counts.get(kind, 0) + 1})
+        slot.count(kind)
 
     async def refuse_for_stop(self, mount: Mount, token: str | None) -> ToolOutcome:
         """Refuse a call because the server stops, which is none of the agent's doing.
@@ -201,18 +200,20 @@ class Calling:
             if is_stray(exc):
                 logger.exception("tool %r of %s was cancelled from inside", tool_name, mount.name)
                 outcome = ToolOutcome.error("The tool failed.", "environment_error")
-            call = replace(call, duration=self._clock.monotonic() - begun, outcome=outcome)
-            with anyio.CancelScope(shield=True):
+            call = call.ended(self._clock.monotonic() - begun, outcome)
+            with self._uncancelled():
                 await self._record(mount, slot, call, None)
             if is_stray(exc):
                 return outcome
             raise
-        call = replace(call, duration=self._clock.monotonic() - begun, outcome=outcome)
-        # shielded: what ran is recorded, whole
-        with anyio.CancelScope(shield=True):
+        call = call.ended(self._clock.monotonic() - begun, outcome)
+        with self._uncancelled():  # what ran is recorded, whole
             if not await self._record(mount, slot, call, state):
                 return ToolOutcome.error("The call could not be recorded.", "store_error")
         return outcome
+
+    def _uncancelled(self) -> AbstractContextManager[object]:
+        return anyio.CancelScope(shield=True) if self._store.waits else nullcontext()
 
     async def _outcome(
         self, mount: Mount, slot: Slot, session: Session[Any], call: ToolCall, tool: Tool | None

@@ -99,9 +99,12 @@ class HookCall:
 
     def bind(self, arguments: Mapping[str, Any]) -> Callable[[], Any]:
         """Return the function with the arguments it takes, as pluggy would call it."""
+        positional = [arguments[name] for name in self.positional]
+        if not self.optional:
+            return partial(self.function, *positional)
         return partial(
             self.function,
-            *[arguments[name] for name in self.positional],
+            *positional,
             **{name: arguments[name] for name in self.optional if name in arguments},
         )
 
@@ -140,15 +143,18 @@ class HookChain:
         self.implementation = implementation
         self._environment = environment
         self._is_async = inspect.iscoroutinefunction(implementation.function)
+        self._is_direct = self._is_async and not wrappers
+        """Nothing stands between the caller and the implementation, as in most environments."""
         self._wrappers = wrappers
         self._threads = threads
         self._check = check
         self._timed_out = timed_out
 
-    @property
-    def has_wrappers(self) -> bool:
-        """Whether anything is wrapped around the implementation."""
-        return bool(self._wrappers)
+    def is_default(self, method: Callable[..., Any]) -> bool:
+        """Whether the implementation is this method of a base class, with nothing around it."""
+        # by the function: `specname` may have given another method the hook
+        function = getattr(self.implementation.function, "__func__", None)
+        return function is method and not self._wrappers
 
     async def __call__(
         self, arguments: Mapping[str, Any], seconds: float, run: Runner | None = None
@@ -161,6 +167,10 @@ class HookChain:
         the implementation or a wrapper raises.
         """
         arguments = {**arguments, "environment": self._environment}
+        if self._is_direct and run is None:
+            with anyio.move_on_after(seconds):
+                return await self.implementation.bind(arguments)()
+            raise self._too_long(seconds)
         call: Callable[[], Awaitable[Any]]
         call = partial(self._call, self.implementation.bind(arguments))
         if run is not None:
@@ -180,8 +190,11 @@ class HookChain:
         # not fail_after: a TimeoutError of the author's own must stay what it is
         with anyio.move_on_after(seconds):
             return await call()
+        raise self._too_long(seconds)
+
+    def _too_long(self, seconds: float) -> CallTimeout:
         self._timed_out()
-        raise CallTimeout(f"{self.hook_name} of {self._environment!r}", seconds)
+        return CallTimeout(f"{self.hook_name} of {self._environment!r}", seconds)
 
     async def _inside_wrappers(
         self, arguments: Mapping[str, Any], call: Callable[[], Awaitable[Any]]

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -142,7 +141,7 @@ class Ending:
             slot.lease, allowed, status, self._clock.time(), closing=closing
         )
         if changed:
-            slot.row = replace(slot.row, status=status)
+            slot.row.status = status
         else:  # it may have ended elsewhere
             slot.row = await self._store.get(slot.id) or slot.row
         return changed

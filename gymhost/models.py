@@ -192,6 +192,10 @@ class ToolCall:
         """The text of the failure that the agent read; None where there was none."""
         return None if self.outcome is None or self.ok else self.outcome.text
 
+    def ended(self, duration: float, outcome: ToolOutcome) -> ToolCall:
+        """Return the call as it has ended."""
+        return ToolCall(self.id, self.name, self.arguments, self.started_at, duration, outcome)
+
     def dump(self) -> bytes:
         """Return the call as JSON."""
         return pydantic_core.to_json(self)

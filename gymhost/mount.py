@@ -156,6 +156,8 @@ class Mount:
 
     async def seed(self, session: Session[Any], task: Task) -> Any:
         """Return the new session's state."""
+        if self._seed.is_default(Environment.seed):
+            return self.instance.state_type()
         arguments = {"session": session, "task": task}
         return await self._seed(arguments, self.limits.seed_seconds)
 
@@ -164,6 +166,8 @@ class Mount:
 
         Raises: PluginError: they are no tools of this environment.
         """
+        if self._allowed_tools.is_default(Environment.allowed_tools):
+            return None
         arguments = {"session": session, "task": task}
         names: Collection[str] | None = await self._allowed_tools(
             arguments, self.limits.seed_seconds
@@ -230,10 +234,7 @@ class Mount:
     @property
     def keeps_nothing(self) -> bool:
         """Whether the end of a session needs nothing: the default close, no wrappers, no pins."""
-        # not the method's name: `specname` may have given another one the hook
-        function = getattr(self._close.implementation.function, "__func__", None)
-        default = function is Environment.close and not self._close.has_wrappers
-        return default and not self.instance.pinned
+        return self._close.is_default(Environment.close) and not self.instance.pinned
 
     def tool_definitions(self, allowed: Collection[str] | None = None) -> list[JSONObject]:
         """Return the tools as MCP's `tools/list` shows them."""

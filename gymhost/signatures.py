@@ -65,16 +65,19 @@ class Plan:
             validated = self.arguments.model_validate_json(pydantic_core.to_json(arguments))
         except ValidationError as exc:
             raise InvalidArguments(explain(exc, self.name, self.fields.values())) from exc
+        sent, values = validated.model_fields_set, validated.__dict__
         chosen = {
-            parameter: getattr(validated, field)
+            parameter: values[field]
             for field, parameter in self.fields.items()
             # what was not sent is the function's own default
-            if field in validated.model_fields_set or field in self.filled
+            if field in sent or field in self.filled
         }
         if self.has_models:
             refuse_non_finite(chosen, self.name)
-        chosen.update(dict.fromkeys(self.sessions, session))
-        chosen.update(dict.fromkeys(self.session_ids, session.id))
+        for parameter in self.sessions:
+            chosen[parameter] = session
+        for parameter in self.session_ids:
+            chosen[parameter] = session.id
         return chosen
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -197,10 +196,12 @@ class Slot:
         dumped = call.dump()
         await store.commit(self.lease, call=dumped, state=state, counted=counted, used_at=now)
         self.calls.append(dumped)
-        counts = self.row.counts
-        self.row = replace(
-            self.row,
-            state=self.row.state if state is None else state,
-            used_at=now,
-            counts=counts if counted is None else {**counts, counted: counts.get(counted, 0) + 1},
-        )
+        self.row.used_at = now
+        if state is not None:
+            self.row.state = state
+        if counted is not None:
+            self.count(counted)
+
+    def count(self, kind: str) -> None:
+        """Note what the store has counted."""
+        self.row.counts = {**self.row.counts, kind: self.row.counts.get(kind, 0) + 1}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import CoroutineType
 from typing import Any, Protocol, TypeVar, overload
 
 import pydantic_core
@@ -182,6 +183,8 @@ class MethodTool:
         chosen = self._plan.bind(session, arguments)
         if self._plan.is_async:
             result = self._method(**chosen)
+            if type(result) is CoroutineType:
+                return await result
         else:
             result = await self._threads.run(partial(self._method, **chosen))
         # a decorator may hide a coroutine function behind a plain one, or the other way round

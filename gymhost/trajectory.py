@@ -30,15 +30,17 @@ class Trajectory:
             output = output.get("output")
         if isinstance(output, str) or not isinstance(output, Sequence):
             return ()
-        return tuple(item for item in output if isinstance(item, dict))
+        return tuple([item for item in output if isinstance(item, dict)])
 
     @cached_property
     def _assistant_messages(self) -> tuple[str, ...]:
-        return tuple(
-            _text(item.get("content"))
-            for item in self.items
-            if item.get("type", "message") == "message" and item.get("role") == "assistant"
-        )
+        # plain loops: a trajectory has thousands of items, and a generator for each costs as much
+        # as parsing it
+        messages: list[str] = []
+        for item in self.items:
+            if item.get("role") == "assistant" and item.get("type", "message") == "message":
+                messages.append(_text(item.get("content")))
+        return tuple(messages)
 
     @property
     def assistant_text(self) -> str:
@@ -168,9 +170,9 @@ def _text(content: Any) -> str:
         return content
     if not isinstance(content, Sequence):
         return ""
-    parts = (part if isinstance(part, str) else _part_text(part) for part in content)
-    return "".join(parts)
-
-
-def _part_text(part: Any) -> str:
-    return (_string(part.get("text")) or "") if isinstance(part, Mapping) else ""
+    texts: list[str] = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if isinstance(text, str):
+            texts.append(text)
+    return "".join(texts)

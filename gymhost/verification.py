@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -92,7 +92,7 @@ class Verification:
         try:
             now = self._clock.time()
             if await self._store.transition(slot.lease, OPEN, "verify_failed", now):
-                slot.row = replace(slot.row, status="verify_failed")
+                slot.row.status = "verify_failed"
         except LeaseLost:
             pass  # another process goes on with it
         except StoreError:
@@ -136,7 +136,8 @@ class Verification:
         """Return the answer; None where the session was let go of meanwhile."""
         while (verdict := slot.row.verdict) is None:
             _refuse_unverifiable(slot.row)
-            _check_task(slot.session(mount.instance.state_type).task, body)
+            if body.get("verifier_metadata") is not None:
+                _check_task(slot.session(mount.instance.state_type).task, body)
             run = slot.verify_run
             if run is None:
                 run = self._start(mount, slot, body, body_hash, tasks)
@@ -217,7 +218,7 @@ class Verification:
             verdict = await self._store.record_verdict(
                 slot.lease, verdict, trajectory=trajectory, closing=closing
             )
-            slot.row = replace(slot.row, verdict=verdict, status="verified")
+            slot.row.verdict, slot.row.status = verdict, "verified"
             mount.counts["verified"] += 1
             if verdict.failure_kind is not None:
                 mount.counts["masked"] += 1

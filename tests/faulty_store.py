@@ -14,6 +14,8 @@ CANARY = "canary-of-the-store"
 class FaultyStore(MemoryStore):
     """Verbs whose names are in `broken` fail before they do anything; some wait at a gate."""
 
+    waits = True
+
     def __init__(self) -> None:
         super().__init__()
         self.broken: dict[str, Exception] = {}

@@ -130,7 +130,7 @@ class Line:
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self.durable = store.durable
+        self.durable, self.waits = store.durable, True
         self.cut = False
         self.broken: str | None = None
         self.fired = False

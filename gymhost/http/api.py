@@ -317,10 +317,8 @@ def _session_json(body: JSONObject, environment: str, session_id: str) -> Respon
 
 
 def _session_response(body: bytes, environment: str, session_id: str | None) -> Response:
-    response = Response(body, media_type="application/json")
-    if session_id is not None:
-        response.headers["set-cookie"] = _cookie(environment, session_id)
-    return response
+    headers = None if session_id is None else {"set-cookie": _cookie(environment, session_id)}
+    return Response(body, headers=headers, media_type="application/json")
 
 
 def _cookie(environment: str, session_id: str) -> str:

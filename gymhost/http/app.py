@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import gymhost
 from gymhost.errors import (
@@ -42,6 +42,8 @@ from gymhost.plugins import check_all_up
 __all__ = ["GymhostApp", "create_app"]
 
 
+ENVIRONMENTS = "/envs"
+
 # What an environment is refused requests for, and nothing else counts: the failures of its hooks,
 # its limits and invalid tasks are counted where they happen.
 COUNTED = (InvalidBody, InvalidField, SessionError, StoreError)
@@ -54,6 +56,17 @@ class GymhostApp(Starlette):
     in_flight: InFlight
     environments: EnvironmentRoutes
     openapi: OpenApi
+    environment_stack: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Nearly every request is an environment's: it has no use for the router and for two layers
+        # of starlette's middleware, which cost as much as a tool call's own record.
+        direct = scope["type"] == "http" and not scope.get("root_path")
+        if direct and scope["path"].startswith(f"{ENVIRONMENTS}/"):
+            scope["app"] = self
+            await self.environment_stack(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def drain(self, grace: float) -> int:
         """Take no new work, end open streams at once, and give the rest `grace` seconds.
@@ -102,7 +115,7 @@ def create_app(
 
     created = GymhostApp(
         routes=[
-            Mount("/envs", environments),
+            Mount(ENVIRONMENTS, environments),
             *(Route(path, page) for path, page in pages.items() if ENVIRONMENT not in path),
         ],
         middleware=[Middleware(InFlightMiddleware, in_flight=in_flight)],
@@ -113,6 +126,7 @@ def create_app(
     created.router.redirect_slashes = False
     created.served, created.in_flight = host, in_flight
     created.environments, created.openapi = environments, openapi
+    created.environment_stack = InFlightMiddleware(environments, in_flight)
     return created
 
 
@@ -180,7 +194,8 @@ class EnvironmentRoutes:
             endpoint.close_streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        # behind a proxy's prefix, starlette's router has taken ours off
+        path: str = scope["path"].removeprefix(scope.get("root_path") or ENVIRONMENTS)
         name, _, rest = path.strip("/").partition("/")
         if rest.partition("/")[0] == "mcp":
             endpoint = self._endpoints.get(name) if rest == "mcp" else None

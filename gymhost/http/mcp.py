@@ -24,10 +24,8 @@ from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
-from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
-from mcp.shared.message import ServerMessageMetadata
-from mcp.shared.transport_context import TransportContext
 from mcp_types import (
     DEFAULT_NEGOTIATED_VERSION,
     INTERNAL_ERROR,
@@ -39,12 +37,14 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from gymhost.errors import BodyTooLarge, RequestError
 from gymhost.host import Host
 from gymhost.http.body import parse_json, read_body
-from gymhost.models import TOKEN_HEADER
+from gymhost.http.exchange import Exchange, Gone, Replay, send_answer, send_error, send_json
+from gymhost.http.plain_calls import Head, PlainCall, plain_call, plain_head, wire_result
+from gymhost.models import TOKEN_HEADER, JSONObject
 from gymhost.mount import Mount
 from gymhost.stores import ENDED
 
@@ -52,6 +52,7 @@ __all__ = ["TOKEN_HEADER", "McpEndpoint"]
 
 logger = logging.getLogger("gymhost.mcp")
 
+TOKEN_BYTES = TOKEN_HEADER.lower().encode()
 VERSION_HEADER = b"mcp-protocol-version"
 VERSIONS = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
 
@@ -91,6 +92,14 @@ class McpEndpoint:
         # The SDK's OpenTelemetry spans: nothing here exports them.
         self._server.middleware.clear()
         self._security = TransportSecurityMiddleware(security)
+        self._checks_hosts = security is not None
+        self._server_info = self._server.server_info_stamp
+        self._mirrors = {
+            each.name
+            for each in mount.tools
+            if b"x-mcp-header" in pydantic_core.to_json(each.input_schema)
+        }
+        """Tools of whose parameters 2026-07-28 has copies in headers: the SDK compares them."""
         self._tasks = tasks
         self._starting = anyio.Lock()
         self._manager_runs = False
@@ -107,39 +116,74 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            await _send(send, 405, b"", [(b"allow", b"POST")])
+            await send_answer(send, 405, b"", [(b"allow", b"POST")])
             return
+        head = None if self._checks_hosts else plain_head(scope["headers"])
         request = Request(scope, receive)
-        refusal = await self._security.validate_request(request, is_post=True)
-        if refusal is not None:
-            # the SDK's words for it, which do not say that they are text
-            refusal.headers["content-type"] = "text/plain; charset=utf-8"
-            await refusal(scope, receive, send)
-            return
-        if not check_accept_headers(request)[0]:
-            await _send_error(
-                send, 406, None, INVALID_REQUEST, "Not Acceptable: accept application/json"
-            )
+        if head is None and await self._refused(request, send):
             return
         try:
             message = parse_json(await read_body(scope, receive, self._limit))
         except BodyTooLarge as exc:
             self._mount.counts["body_too_large"] += 1
             self._mount.hit("mcp_body_bytes")
-            await _send_error(send, 413, None, INVALID_REQUEST, str(exc))
+            await send_error(send, 413, None, INVALID_REQUEST, str(exc))
             return
         except ValueError:
-            await _send_error(send, 400, None, PARSE_ERROR, "Parse error")
+            await send_error(send, 400, None, PARSE_ERROR, "Parse error")
             return
+        if head is not None:
+            call = plain_call(head, message, DEFAULT_NEGOTIATED_VERSION)
+            if call is not None and call.name not in self._mirrors:
+                await self._answer_plain(head, call, receive, send)
+                return
         version = _header(scope, VERSION_HEADER)
         if version is None or version in VERSIONS:
             await self._answer(request, message, version or DEFAULT_NEGOTIATED_VERSION, send)
             return
         # written anew: the SDK's own parser takes NaN and lone surrogates, which no record takes
-        replayed = _Replay(pydantic_core.to_json(message), receive)
+        replayed = Replay(pydantic_core.to_json(message), receive)
         if not self._manager_runs:
             await self._start_manager()
         await self._manager.handle_request(scope, replayed, send)
+
+    async def _refused(self, request: Request, send: Send) -> bool:
+        """Answer a request whose headers do not fit; say whether that was so."""
+        refusal = await self._security.validate_request(request, is_post=True)
+        if refusal is not None:
+            # the SDK's words for it, which do not say that they are text
+            refusal.headers["content-type"] = "text/plain; charset=utf-8"
+            await refusal(request.scope, request.receive, send)
+            return True
+        if check_accept_headers(request)[0]:
+            return False
+        await send_error(
+            send, 406, None, INVALID_REQUEST, "Not Acceptable: accept application/json"
+        )
+        return True
+
+    async def _answer_plain(
+        self, head: Head, call: PlainCall, receive: Receive, send: Send
+    ) -> None:
+        try:
+            result = await self._plain_result(head, call, receive)
+        except Exception:
+            logger.exception("a tool call of %s failed in gymhost", self._mount.name)
+            why = "Internal server error"
+            await send_error(send, 200, call.request_id, INTERNAL_ERROR, why)
+            return
+        await send_json(send, 200, {"jsonrpc": "2.0", "id": call.request_id, "result": result})
+
+    async def _plain_result(self, head: Head, call: PlainCall, receive: Receive) -> JSONObject:
+        token = head.get(TOKEN_BYTES)
+        outcome = await self._host.call_tool(
+            self._mount.name,
+            None if token is None else token.decode("latin-1"),
+            call.name,
+            call.arguments,
+            gone=Gone(receive),
+        )
+        return wire_result(outcome, call.version, self._server_info)
 
     async def _start_manager(self) -> None:
         """Start the SDK's session manager, at the first request that needs it.
@@ -167,14 +211,14 @@ class McpEndpoint:
             case {"jsonrpc": "2.0", "method": str()} if "id" not in message and _params_fit(
                 message
             ):
-                await _send(send, 202, b"", [])  # a notification: nothing here acts on one
+                await send_answer(send, 202, b"", [])  # a notification: nothing here acts on one
             case {"jsonrpc": "2.0", "id": str() | int(), "result": dict()} | {
                 "jsonrpc": "2.0",
                 "error": dict(),
             } if "method" not in message:
-                await _send(send, 202, b"", [])  # a response to nothing that was asked
+                await send_answer(send, 202, b"", [])  # a response to nothing that was asked
             case _:
-                await _send_error(
+                await send_error(
                     send,
                     400,
                     None,
@@ -190,7 +234,7 @@ class McpEndpoint:
         version: str,
         send: Send,
     ) -> None:
-        context = _Exchange(request, request_id)
+        context = Exchange(request, request_id)
         connection = Connection.from_envelope(version, None, None)
         try:
             result = await serve_one(
@@ -205,11 +249,11 @@ class McpEndpoint:
             error = handler_exception_to_error_data(exc)
             if error is None:
                 logger.exception("an MCP request of %s failed", self._mount.name)
-                await _send_error(send, 200, request_id, INTERNAL_ERROR, "Internal server error")
+                await send_error(send, 200, request_id, INTERNAL_ERROR, "Internal server error")
                 return
-            await _send_error(send, 200, request_id, error.code, error.message, error.data)
+            await send_error(send, 200, request_id, error.code, error.message, error.data)
             return
-        await _send_json(send, 200, {"jsonrpc": "2.0", "id": request_id, "result": result})
+        await send_json(send, 200, {"jsonrpc": "2.0", "id": request_id, "result": result})
 
     # -- handlers: for both ways in ------------------------------------------------------------
 
@@ -238,7 +282,7 @@ class McpEndpoint:
             _token(context),
             params.name,
             params.arguments or {},
-            gone=_Gone(_request(context)),
+            gone=Gone(_request(context).receive),
         )
         result: dict[str, Any] = {
             "content": outcome.content,
@@ -277,60 +321,6 @@ class McpEndpoint:
         return None if tool is None else tool.input_schema
 
 
-class _Replay:
-    """Receives a body that was read already, then what comes after it."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        body, self._body = self._body, None
-        if body is None:
-            return await self._receive()
-        return {"type": "http.request", "body": body, "more_body": False}
-
-
-class _Gone:
-    """Returns, when called, once the client of a request has left."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-
-    async def __call__(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-
-
-class _Exchange:
-    """One request and its one answer, in the shape of `mcp.shared.dispatcher.DispatchContext`."""
-
-    can_send_request = False
-
-    def __init__(self, request: Request, request_id: str | int) -> None:
-        self.transport = TransportContext(
-            kind="streamable-http", can_send_request=False, headers=request.headers
-        )
-        self.request_id = request_id
-        self.message_metadata = ServerMessageMetadata(request_context=request)
-
-    @property
-    def cancel_requested(self) -> anyio.Event:
-        """Never set: a cancellation comes on another connection, and calls run to their end."""
-        return anyio.Event()
-
-    async def send_raw_request(self, method: str, params: Any, opts: Any = None) -> dict[str, Any]:
-        raise NoBackChannelError(method)
-
-    async def notify(self, method: str, params: Any, opts: Any = None) -> None:
-        """Drop it: a JSON answer has no room for notifications."""
-
-    async def progress(
-        self, progress: float, total: float | None = None, message: str | None = None
-    ) -> None:
-        """Drop it, as `notify` does."""
-
-
 def _params_fit(message: dict[str, Any]) -> bool:
     params = message.get("params")
     return params is None or isinstance(params, dict)
@@ -352,23 +342,3 @@ def _header(scope: Scope, name: bytes) -> str | None:
             text: str = value.decode("latin-1")
             return text
     return None
-
-
-async def _send_error(
-    send: Send, status: int, request_id: str | int | None, code: int, message: str, data: Any = None
-) -> None:
-    error = {"code": code, "message": message}
-    if data is not None:
-        error["data"] = data
-    await _send_json(send, status, {"jsonrpc": "2.0", "id": request_id, "error": error})
-
-
-async def _send_json(send: Send, status: int, body: dict[str, Any]) -> None:
-    headers = [(b"content-type", b"application/json")]
-    await _send(send, status, pydantic_core.to_json(body), headers)
-
-
-async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})

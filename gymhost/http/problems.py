@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from gymhost.errors import InternalError, NotFound, RequestError, StoreError, StoreReason
 
-__all__ = ["EXCEPTION_HANDLERS", "problem"]
+__all__ = ["EXCEPTION_HANDLERS", "answer_to", "problem"]
 
 logger = logging.getLogger("gymhost.http")
 
@@ -48,15 +48,21 @@ def problem(error: RequestError) -> Response:
     )
 
 
-async def _request_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
+def answer_to(error: Exception) -> Response:
+    """Return what a request is answered that has failed."""
     if isinstance(error, StoreError):
         logger.error("the session store failed", exc_info=error)
         what = STORE_FAILURES[error.reason]
         told = StoreError(f"The session store {what}. The log has the cause. Try again.")
         told.headers = error.headers
         return problem(told)
-    return problem(error)
+    if isinstance(error, RequestError):
+        return problem(error)
+    return problem(InternalError("gymhost failed. The log has the cause."))  # the server logs it
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return answer_to(error)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
@@ -64,12 +70,4 @@ async def _not_found(request: Request, error: Exception) -> Response:
     return problem(NotFound(f"{request.method} {request.url.path}: Not Found."))
 
 
-async def _internal_error(request: Request, error: Exception) -> Response:
-    return problem(InternalError("gymhost failed. The log has the cause."))  # the server logs it
-
-
-EXCEPTION_HANDLERS = {
-    RequestError: _request_error,
-    404: _not_found,
-    Exception: _internal_error,
-}
+EXCEPTION_HANDLERS = {RequestError: _answer, 404: _not_found, Exception: _answer}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gymhost.errors import OverCapacity
-from gymhost.http.problems import problem
+from gymhost.errors import OverCapacity, RequestError
+from gymhost.http.problems import answer_to, problem
 
 __all__ = ["InFlight", "InFlightMiddleware"]
 
@@ -69,7 +69,7 @@ class InFlight:
 
 
 class InFlightMiddleware:
-    """Counts each request, and takes what is left of a body that was answered early."""
+    """Counts each request, answers its error, and takes what is left of a body answered early."""
 
     def __init__(self, app: ASGIApp, in_flight: InFlight) -> None:
         self._app = app
@@ -87,6 +87,12 @@ class InFlightMiddleware:
             self._in_flight.begin(cancel_scope)
             try:
                 await self._app(scope, exchange.receive, exchange.send)
+            except Exception as exc:
+                if exchange.started:
+                    raise
+                await answer_to(exc)(scope, receive, exchange.send)
+                if not isinstance(exc, RequestError):
+                    raise  # for the server, which logs it
             finally:
                 self._in_flight.end(cancel_scope)
         if cancel_scope.cancelled_caught and not exchange.started:

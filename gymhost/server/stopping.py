@@ -13,6 +13,7 @@ import anyio
 
 from gymhost.host import task_group
 from gymhost.http.app import GymhostApp
+from gymhost.server.collecting import collect_seldom
 from gymhost.server.connections import CONNECTION_SECONDS
 from gymhost.server.serving import Backend, ServerName, find_listen, loop_options, serve
 
@@ -93,6 +94,7 @@ class _Stopper:
     async def _stop(self) -> None:
         """Wait for a signal, then stop everything of ours."""
         self._started = True
+        collect_seldom()
         self._announce()
         await self._signalled.wait()
         logger.info("stopping: %s", _count(self._app.in_flight.count, "request", "running"))

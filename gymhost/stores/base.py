@@ -67,9 +67,12 @@ class NewSession:
     """Its maker has its lease from the start, under epoch 0, till then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SessionSummary:
-    """What a list says of a session: neither its task nor its state, which may be large."""
+    """What a list says of a session: neither its task nor its state, which may be large.
+
+    A copy, which is its reader's.
+    """
 
     session_id: str
     environment: str
@@ -84,9 +87,9 @@ class SessionSummary:
     """How its calls ended, by `ToolOutcome.kind`, and what else failed, by failure kind."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SessionRow(SessionSummary):
-    """A session as the store has it."""
+    """A session as the store has it. Not frozen: a holder notes in it what it has written."""
 
     task: bytes
     state: bytes
@@ -144,6 +147,8 @@ class SessionStore(Protocol):
 
     durable: bool
     """Whether sessions outlive the process: a graceful stop leaves them open."""
+    waits: bool
+    """Whether a verb ever waits: in one that does not, nobody can be cancelled."""
 
     async def open(self) -> None:
         """Begin: connect, and bring an older schema up to date.

@@ -24,12 +24,41 @@ __all__ = ["MemoryStore"]
 
 @dataclass(slots=True)
 class _Entry:
-    row: SessionRow
+    new: NewSession
     serial: int
-    tokens: list[bytes] = field(default_factory=list[bytes])
-    calls: list[bytes] = field(default_factory=list[bytes])
-    lease_until: float = 0.0
+    tokens: list[bytes]
+    state: bytes
+    lease_until: float
+    status: Status = "open"
+    epoch: int = 0
+    used_at: float | None = None
+    ended_at: float | None = None
+    closing: bool = False
+    verdict: Verdict | None = None
     trajectory: bytes | None = None
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    calls: list[bytes] = field(default_factory=list[bytes])
+
+    def row(self) -> SessionRow:
+        new = self.new
+        return SessionRow(
+            session_id=new.session_id,
+            environment=new.environment,
+            status=self.status,
+            created_at=new.created_at,
+            used_at=self.used_at,
+            ended_at=self.ended_at,
+            pinned=new.pinned,
+            verdict=self.verdict,
+            counts=dict(self.counts),
+            task=new.task,
+            state=self.state,
+            allowed_tools=new.allowed_tools,
+            key=new.key,
+            body_hash=new.body_hash,
+            epoch=self.epoch,
+            closing=self.closing,
+        )
 
 
 class MemoryStore:
@@ -39,6 +68,7 @@ class MemoryStore:
     """
 
     durable = False
+    waits = False
 
     def __init__(self, keep_ended: int = 10_000) -> None:
         self._entries: dict[str, _Entry] = {}
@@ -63,30 +93,15 @@ class MemoryStore:
         if new.key is not None:
             known = self._keys.get((new.environment, new.key))
             if known is not None:
-                return self._entries[known].row, False
-        row = SessionRow(
-            session_id=new.session_id,
-            environment=new.environment,
-            status="open",
-            task=new.task,
-            state=new.state,
-            allowed_tools=new.allowed_tools,
-            created_at=new.created_at,
-            used_at=None,
-            ended_at=None,
-            key=new.key,
-            body_hash=new.body_hash,
-            epoch=0,
-            pinned=new.pinned,
-        )
+                return self._entries[known].row(), False
         self._serial += 1
-        entry = _Entry(row, self._serial, [new.token_hash], lease_until=new.leased_until)
-        self._entries[new.session_id] = self._living_in[row.environment][new.session_id] = entry
+        entry = _Entry(new, self._serial, [new.token_hash], new.state, new.leased_until)
+        self._entries[new.session_id] = self._living_in[new.environment][new.session_id] = entry
         self._tokens[new.token_hash] = new.session_id
-        self._counts[row.environment, row.status] += 1
+        self._counts[new.environment, entry.status] += 1
         if new.key is not None:
             self._keys[new.environment, new.key] = new.session_id
-        return row, True
+        return entry.row(), True
 
     async def add_token(self, session_id: str, token_hash: bytes) -> None:
         entry = self._entries.get(session_id)
@@ -97,15 +112,15 @@ class MemoryStore:
 
     async def find(self, token_hash: bytes) -> SessionRow | None:
         session_id = self._tokens.get(token_hash)
-        return None if session_id is None else self._entries[session_id].row
+        return None if session_id is None else self._entries[session_id].row()
 
     async def find_key(self, environment: str, key: str) -> SessionRow | None:
         session_id = self._keys.get((environment, key))
-        return None if session_id is None else self._entries[session_id].row
+        return None if session_id is None else self._entries[session_id].row()
 
     async def get(self, session_id: str) -> SessionRow | None:
         entry = self._entries.get(session_id)
-        return None if entry is None else entry.row
+        return None if entry is None else entry.row()
 
     async def calls(self, session_id: str) -> list[bytes]:
         entry = self._entries.get(session_id)
@@ -115,9 +130,9 @@ class MemoryStore:
         entry = self._entries.get(session_id)
         if entry is None or entry.lease_until > now:
             return None
-        entry.row = replace(entry.row, epoch=entry.row.epoch + 1)
+        entry.epoch += 1
         entry.lease_until = now + seconds
-        return Lease(session_id, entry.row.epoch, entry.lease_until)
+        return Lease(session_id, entry.epoch, entry.lease_until)
 
     async def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
         entry = self._held(lease)
@@ -126,12 +141,12 @@ class MemoryStore:
 
     async def release(self, lease: Lease, *, closed: bool = False) -> bool:
         entry = self._entries.get(lease.session_id)
-        if entry is None or entry.row.epoch != lease.epoch:
+        if entry is None or entry.epoch != lease.epoch:
             return False
         entry.lease_until = 0.0
-        if closed and entry.row.closing:
-            entry.row = replace(entry.row, closing=False)
-            del self._closing_in[entry.row.environment][lease.session_id]
+        if closed and entry.closing:
+            entry.closing = False
+            del self._closing_in[entry.new.environment][lease.session_id]
             self._keep(entry)
         return True
 
@@ -145,15 +160,12 @@ class MemoryStore:
         used_at: float | None = None,
     ) -> None:
         entry = self._held(lease)
-        row = entry.row
-        entry.row = replace(
-            row,
-            state=row.state if state is None else state,
-            used_at=row.used_at if used_at is None else used_at,
-            counts=row.counts
-            if counted is None
-            else {**row.counts, counted: row.counts.get(counted, 0) + 1},
-        )
+        if state is not None:
+            entry.state = state
+        if used_at is not None:
+            entry.used_at = used_at
+        if counted is not None:
+            entry.counts[counted] = entry.counts.get(counted, 0) + 1
         if call is not None:
             entry.calls.append(call)
 
@@ -167,7 +179,7 @@ class MemoryStore:
         closing: bool = False,
     ) -> bool:
         entry = self._held(lease)
-        if entry.row.status not in allowed:
+        if entry.status not in allowed:
             return False
         self._set_status(entry, status, now, closing=closing)
         return True
@@ -181,9 +193,9 @@ class MemoryStore:
         closing: bool = False,
     ) -> Verdict:
         entry = self._held(lease)
-        if entry.row.verdict is not None:
-            return entry.row.verdict
-        entry.row = replace(entry.row, verdict=verdict)
+        if entry.verdict is not None:
+            return entry.verdict
+        entry.verdict = verdict
         entry.trajectory = trajectory
         self._set_status(entry, "verified", verdict.recorded_at, closing=closing)
         return verdict
@@ -204,14 +216,14 @@ class MemoryStore:
     ) -> list[SessionSummary]:
         claimed: list[SessionSummary] = []
         for entry in list(self._living_in[environment].values()):
-            row = entry.row
-            since = row.created_at + unused if row.used_at is None else row.used_at + idle
-            over = min(since, row.created_at + total) <= now
-            if entry.lease_until <= now and (over or row.pinned):
-                entry.row = replace(row, epoch=row.epoch + 1)
-                status: Status = "lost" if row.pinned else "expired"
+            created_at, used_at = entry.new.created_at, entry.used_at
+            since = created_at + unused if used_at is None else used_at + idle
+            over = min(since, created_at + total) <= now
+            if entry.lease_until <= now and (over or entry.new.pinned):
+                entry.epoch += 1
+                status: Status = "lost" if entry.new.pinned else "expired"
                 self._set_status(entry, status, now, closing=closing)
-                claimed.append(entry.row.summary())
+                claimed.append(entry.row().summary())
         return claimed
 
     async def claim_closing(
@@ -242,18 +254,18 @@ class MemoryStore:
             entry
             for entry in reversed(self._entries.values())
             if entry.serial < before
-            and environment in (None, entry.row.environment)
-            and status in (None, entry.row.status)
-            and (since is None or entry.row.created_at >= since)
-            and (until is None or entry.row.created_at < until)
+            and environment in (None, entry.new.environment)
+            and status in (None, entry.status)
+            and (since is None or entry.new.created_at >= since)
+            and (until is None or entry.new.created_at < until)
         ]
-        rows = tuple(entry.row.summary() for entry in found[:limit])
+        rows = tuple(entry.row().summary() for entry in found[:limit])
         more = len(found) > limit
         return Page(rows, str(found[limit - 1].serial) if more else None)
 
     async def forget(self, session_id: str) -> bool:
         entry = self._entries.get(session_id)
-        if entry is None or entry.row.status not in ENDED:
+        if entry is None or entry.status not in ENDED:
             return False
         self._forget(session_id)
         return True
@@ -267,7 +279,7 @@ class MemoryStore:
             session_id
             for name in names
             for session_id, entry in self._ended_in[name].items()
-            if entry.row.ended_at is not None and entry.row.ended_at < ended_before
+            if entry.ended_at is not None and entry.ended_at < ended_before
         ]
         for session_id in old:
             self._forget(session_id)
@@ -278,44 +290,44 @@ class MemoryStore:
 
     def _held(self, lease: Lease) -> _Entry:
         entry = self._entries.get(lease.session_id)
-        if entry is None or entry.row.epoch != lease.epoch:
+        if entry is None or entry.epoch != lease.epoch:
             raise LeaseLost(f"session {lease.session_id!r} was taken over")
         return entry
 
     def _set_status(self, entry: _Entry, status: Status, now: float, *, closing: bool) -> None:
-        row = entry.row
+        environment, session_id = entry.new.environment, entry.new.session_id
         ended = status in ENDED
-        closing = ended and (closing or row.closing)
-        self._counts[row.environment, row.status] -= 1
-        self._counts[row.environment, status] += 1
-        entry.row = replace(row, status=status, ended_at=now if ended else None, closing=closing)
-        self._ended.pop(row.session_id, None)
+        self._counts[environment, entry.status] -= 1
+        self._counts[environment, status] += 1
+        entry.closing = ended and (closing or entry.closing)
+        entry.status, entry.ended_at = status, now if ended else None
+        self._ended.pop(session_id, None)
         for entries in (self._living_in, self._ended_in, self._closing_in):
-            entries[row.environment].pop(row.session_id, None)
+            entries[environment].pop(session_id, None)
         if not ended:
-            self._living_in[row.environment][row.session_id] = entry
+            self._living_in[environment][session_id] = entry
             return
-        key = (row.environment, row.key or "")
-        if self._keys.get(key) == row.session_id:  # not another session's, begun since
+        key = (environment, entry.new.key or "")
+        if self._keys.get(key) == session_id:  # not another session's, begun since
             del self._keys[key]
-        self._ended_in[row.environment][row.session_id] = entry
-        if closing:
-            self._closing_in[row.environment][row.session_id] = entry
+        self._ended_in[environment][session_id] = entry
+        if entry.closing:
+            self._closing_in[environment][session_id] = entry
         else:
             self._keep(entry)
 
     def _keep(self, entry: _Entry) -> None:
         """Count an ended session among those that are kept: the oldest may go."""
-        self._ended[entry.row.session_id] = entry
+        self._ended[entry.new.session_id] = entry
         while len(self._ended) > self._keep_ended:
             self._forget(next(iter(self._ended)))
 
     def _forget(self, session_id: str) -> None:
         entry = self._entries.pop(session_id)
-        row = entry.row
+        environment = entry.new.environment
         self._ended.pop(session_id, None)
         for entries in (self._ended_in, self._closing_in):
-            entries[row.environment].pop(session_id, None)
-        self._counts[row.environment, row.status] -= 1
+            entries[environment].pop(session_id, None)
+        self._counts[environment, entry.status] -= 1
         for token_hash in entry.tokens:
             self._tokens.pop(token_hash, None)

@@ -32,6 +32,7 @@ class SqliteStore:
     """
 
     durable = True
+    waits = True
 
     def __init__(self, url: SqliteUrl, *, busy_seconds: float = BUSY_SECONDS) -> None:
         """`busy_seconds` is how long another program's lock is waited for."""
