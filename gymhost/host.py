@@ -35,6 +35,7 @@ from gymhost.errors import (
     UnknownEnvironment,
 )
 from gymhost.lifecycle import Lifecycle
+from gymhost.limits import Limits
 from gymhost.models import JSONObject, ToolOutcome
 from gymhost.mount import Mount
 from gymhost.plugins import PluginLoader, PluginRecord
@@ -50,6 +51,8 @@ __all__ = ["EnvironmentLike", "Host", "task_group"]
 logger = logging.getLogger("gymhost.host")
 
 MAINTENANCE_SECONDS = 5.0
+# A session that lives when its environment is gone: by default, none would be left by then.
+ABANDONED_SECONDS = Limits().total_seconds
 # What stop gives to each of its steps. A close hook that has begun by then has its own time, too.
 SESSIONS_SECONDS = 15.0
 ENVIRONMENTS_SECONDS = 20.0
@@ -221,11 +224,29 @@ class Host:
         if row is not None and (row.status not in ENDED or row.closing):
             if mount is None:
                 raise EnvironmentMissing(
-                    f"{row.environment!r} is not served, and has to be told that the session ends."
+                    f"{row.environment!r} is not served, and has to be told that the session ends. "
+                    "A day after its last use, a prune forgets it all the same."
                 )
             raise OverCapacity(f"{row.environment!r} is being told that the session has ended.")
         if not await self.registry.forget(session_id):
             raise SessionLost(f"No session {session_id!r} is known.")
+
+    async def prune(self, ended_before: float, *, environment: str | None = None) -> int:
+        """Forget the sessions that ended before a time; return how many.
+
+        With them go those that no environment will end any more, because it is not mounted:
+        living ones, too, where nobody has used them since, nor in the last day.
+
+        Raises: StoreError.
+        """
+        pruned = await self.store.prune(ended_before, environment=environment)
+        now = self.clock.time()
+        before = min(ended_before, now - ABANDONED_SECONDS)
+        names = {name for name, _ in await self.store.counts()} - self.mounts.keys()
+        for name in sorted(names):
+            if environment in (None, name):
+                pruned += await self.store.prune_abandoned(before, now, environment=name)
+        return pruned
 
     async def maintain(self) -> None:
         """Renew leases, expire sessions and forget old ones, once. The host does it by itself.

@@ -63,6 +63,7 @@ VERBS = frozenset(
         "list",
         "open",
         "prune",
+        "prune_abandoned",
         "record_verdict",
         "release",
         "renew",

@@ -267,7 +267,20 @@ class MemoryStore:
             session_id
             for name in names
             for session_id, entry in self._ended_in[name].items()
-            if entry.row.ended_at is not None and entry.row.ended_at < ended_before
+            if entry.row.ended_at is not None
+            and entry.row.ended_at < ended_before
+            and not entry.row.closing
+        ]
+        for session_id in old:
+            self._forget(session_id)
+        return len(old)
+
+    async def prune_abandoned(self, before: float, now: float, *, environment: str) -> int:
+        old = [
+            session_id
+            for entries in (self._living_in[environment], self._ended_in[environment])
+            for session_id, entry in entries.items()
+            if entry.lease_until <= now and entry.row.touched_at < before
         ]
         for session_id in old:
             self._forget(session_id)
@@ -295,14 +308,17 @@ class MemoryStore:
         if not ended:
             self._living_in[row.environment][row.session_id] = entry
             return
-        key = (row.environment, row.key or "")
-        if self._keys.get(key) == row.session_id:  # not another session's, begun since
-            del self._keys[key]
+        self._free_key(row)
         self._ended_in[row.environment][row.session_id] = entry
         if closing:
             self._closing_in[row.environment][row.session_id] = entry
         else:
             self._keep(entry)
+
+    def _free_key(self, row: SessionRow) -> None:
+        key = (row.environment, row.key or "")
+        if self._keys.get(key) == row.session_id:  # not another session's, begun since
+            del self._keys[key]
 
     def _keep(self, entry: _Entry) -> None:
         """Count an ended session among those that are kept: the oldest may go."""
@@ -314,8 +330,9 @@ class MemoryStore:
         entry = self._entries.pop(session_id)
         row = entry.row
         self._ended.pop(session_id, None)
-        for entries in (self._ended_in, self._closing_in):
+        for entries in (self._living_in, self._ended_in, self._closing_in):
             entries[row.environment].pop(session_id, None)
+        self._free_key(row)
         self._counts[row.environment, row.status] -= 1
         for token_hash in entry.tokens:
             self._tokens.pop(token_hash, None)
