@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -96,8 +98,8 @@ class Ending:
         self._store = store
         self._registry = registry
         self._clock = clock
-        self._told: set[str] = set()
-        """Sessions whose environment was told, where the store may not know it."""
+        self._told: defaultdict[str, set[str]] = defaultdict(set)
+        """Sessions, by environment, that it was told of, where the store may not know it."""
 
     async def close(self, mount: Mount, session_id: str) -> Status:
         """End a session unscored, after its running calls; one that has ended stays as it is.
@@ -152,7 +154,7 @@ class Ending:
         await self._tell(mount, slot.row, slot.calls, reason)
         await self.unwind(mount, slot.id, slot.pin)
         if await self._registry.drop(slot, closed=True):
-            self._told.discard(slot.id)
+            self._told[mount.name].discard(slot.id)
 
     async def unwind(self, mount: Mount, session_id: str, pin: Pin | None) -> None:
         """Leave what a pinned session has entered."""
@@ -167,24 +169,52 @@ class Ending:
 
         Raises: StoreError.
         """
+        await self._claim_expired(mount)
+        pinned = self._registry.pinned(mount.name)
+        await _a_few_at_once(partial(self._expire_pinned, mount, slot) for slot in pinned)
+        await self._tell_of_all(mount)
+        before = self._clock.time() - mount.limits.retention_seconds
+        await self._store.prune(before, environment=mount.name)
+
+    async def expire_one(self, mount: Mount, session_id: str) -> None:
+        """End a session if it is past its time, without waiting for others' ends.
+
+        Raises: StoreError.
+        """
+        await self._claim_expired(mount)
+        for slot in self._registry.pinned(mount.name):
+            if slot.id == session_id:
+                await self._expire_pinned(mount, slot)
+
+    async def _claim_expired(self, mount: Mount) -> None:
+        """End the sessions past their time that nobody holds. Their environment is told later.
+
+        Raises: StoreError.
+        """
         await self._registry.renew_lapsed(mount.name)
         limits = mount.limits
-        now = self._clock.time()
-        for slot in self._registry.pinned(mount.name):  # held all the time, so nobody claims them
-            if not slot.users and expires_at(slot.row, limits) <= now:
+        mount.claiming += 1
+        try:
+            claimed = await self._store.claim_expired(
+                self._clock.time(),
+                unused=limits.unused_seconds,
+                idle=limits.idle_seconds,
+                total=limits.total_seconds,
+                environment=mount.name,
+                closing=not mount.keeps_nothing,
+            )
+            for status in ("expired", "lost"):
+                _count_ended(mount, [row for row in claimed if row.status == status], status)
+        finally:
+            mount.claiming -= 1
+
+    async def _expire_pinned(self, mount: Mount, slot: Slot) -> None:
+        """End a pinned session if it is past its time: held all the time, it can't be claimed."""
+        if not slot.users and expires_at(slot.row, mount.limits) <= self._clock.time():
+            try:
                 await self.end(mount, slot, "expired", "expired")
-        claimed = await self._store.claim_expired(
-            now,
-            unused=limits.unused_seconds,
-            idle=limits.idle_seconds,
-            total=limits.total_seconds,
-            environment=mount.name,
-            closing=not mount.keeps_nothing,
-        )
-        for status in ("expired", "lost"):
-            _count_ended(mount, [row for row in claimed if row.status == status], status)
-        await self._tell_of_all(mount)
-        await self._store.prune(now - limits.retention_seconds, environment=mount.name)
+            except StoreError:  # the others' ends are their own
+                logger.exception("session %s is yet to expire", slot.id)
 
     async def _tell_of_all(self, mount: Mount) -> None:
         """Tell the environment of the ends that it was not told of yet."""
@@ -195,10 +225,11 @@ class Ending:
             async with anyio.create_task_group() as telling:
                 for lease in leases:
                     telling.start_soon(self._tell_claimed, mount, lease)
-        for session_id in list(self._told):  # another process has told it meanwhile, or forgot it
+        told = self._told[mount.name]
+        for session_id in list(told):  # another process has told it meanwhile, or forgot it
             row = await self._store.get(session_id)
             if row is None or not row.closing:
-                self._told.discard(session_id)
+                told.discard(session_id)
 
     async def _tell_claimed(self, mount: Mount, lease: Lease) -> None:
         session_id, closed = lease.session_id, False
@@ -212,12 +243,12 @@ class Ending:
         finally:
             # shielded: where a stop has cut this short, the next process need not wait
             with anyio.CancelScope(shield=True):
-                await self._release_claimed(lease, closed)
+                await self._release_claimed(mount, lease, closed)
 
-    async def _release_claimed(self, lease: Lease, closed: bool) -> None:
+    async def _release_claimed(self, mount: Mount, lease: Lease, closed: bool) -> None:
         try:
             if await self._store.release(lease, closed=closed) and closed:
-                self._told.discard(lease.session_id)
+                self._told[mount.name].discard(lease.session_id)
         except StoreError:
             logger.exception("session %s is given back when its lease runs out", lease.session_id)
 
@@ -239,10 +270,7 @@ class Ending:
             if not mount.keeps_nothing
             for session_id in await self._mortal(mount)
         ]
-        at_once = anyio.CapacityLimiter(CLOSING_AT_ONCE)
-        async with anyio.create_task_group() as closing:
-            for mount, session_id in ids:
-                closing.start_soon(self._close_for_shutdown, at_once, mount, session_id)
+        await _a_few_at_once(partial(self._close_for_shutdown, *each) for each in ids)
 
     async def _mortal(self, mount: Mount) -> list[str]:
         if self._store.durable:
@@ -259,22 +287,20 @@ class Ending:
                 return rows
             cursor = page.cursor
 
-    async def _close_for_shutdown(
-        self, at_once: anyio.CapacityLimiter, mount: Mount, session_id: str
-    ) -> None:
-        async with at_once:
-            try:
-                slot = await self._registry.by_id(mount.name, session_id)
-                await self.end(mount, slot, "closed", "shutdown")
-            except RequestError:
-                logger.exception("session %s could not be closed", session_id)
+    async def _close_for_shutdown(self, mount: Mount, session_id: str) -> None:
+        try:
+            slot = await self._registry.by_id(mount.name, session_id)
+            await self.end(mount, slot, "closed", "shutdown")
+        except RequestError:
+            logger.exception("session %s could not be closed", session_id)
 
     async def _tell(
         self, mount: Mount, row: SessionRow, calls: list[bytes], reason: CloseReason
     ) -> None:
-        if mount.keeps_nothing or row.session_id in self._told:
+        told = self._told[mount.name]
+        if mount.keeps_nothing or row.session_id in told:
             return
-        self._told.add(row.session_id)
+        told.add(row.session_id)
         session: Session[Any] = Session(
             row.session_id,
             row.environment,
@@ -296,6 +322,19 @@ class Ending:
         if scope.cancelled_caught:
             mount.counts["close_failed"] += 1
             logger.error("a wrapper of close hangs in session %s", row.session_id)
+
+
+async def _a_few_at_once(functions: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Await functions side by side: one that hangs does not keep the others."""
+    at_once = anyio.CapacityLimiter(CLOSING_AT_ONCE)
+
+    async def run(function: Callable[[], Awaitable[None]]) -> None:
+        async with at_once:
+            await function()
+
+    async with anyio.create_task_group() as running:
+        for function in functions:
+            running.start_soon(run, function)
 
 
 def _count_ended(mount: Mount, rows: Sequence[SessionSummary], reason: CloseReason) -> None:

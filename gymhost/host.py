@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -13,6 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,6 +35,7 @@ from gymhost.errors import (
     UnknownEnvironment,
 )
 from gymhost.lifecycle import Lifecycle
+from gymhost.limits import Limits
 from gymhost.models import JSONObject, ToolOutcome
 from gymhost.mount import Mount
 from gymhost.plugins import PluginLoader, PluginRecord
@@ -42,6 +43,7 @@ from gymhost.registry import Registry
 from gymhost.seeding import Seeded, Seeding
 from gymhost.store_health import StoreHealth
 from gymhost.stores import ENDED, SessionStore, Status, open_store
+from gymhost.sweeper import Sweeper
 from gymhost.verification import Verification, VerifyAnswer
 
 __all__ = ["EnvironmentLike", "Host", "task_group"]
@@ -49,9 +51,10 @@ __all__ = ["EnvironmentLike", "Host", "task_group"]
 logger = logging.getLogger("gymhost.host")
 
 MAINTENANCE_SECONDS = 5.0
+# A session that lives when its environment is gone: by default, none would be left by then.
+ABANDONED_SECONDS = Limits().total_seconds
 # What stop gives to each of its steps. A close hook that has begun by then has its own time, too.
 SESSIONS_SECONDS = 15.0
-SWEEP_SECONDS = 10.0
 ENVIRONMENTS_SECONDS = 20.0
 STORE_SECONDS = 3.0
 
@@ -94,6 +97,7 @@ class Host:
         self.keep_trajectories = keep_trajectories
         self.stopping = False
         self._ending = Ending(self.store, self.registry, self.clock)
+        self._sweeper = Sweeper(self.store, self._ending)
         self._seeding = Seeding(self.store, self.registry, self.clock, self._ending)
         self._calling = Calling(self.store, self.registry, self.clock, self._ending)
         self._verification = Verification(
@@ -114,8 +118,6 @@ class Host:
         self._running: tuple[TaskGroup, Lifecycle] | None = None
         self._lives: TaskGroup | None = None
         """Of what still has to be undone when the host is cancelled."""
-        self._expiring = anyio.Lock()
-        self._sweep: anyio.CancelScope | None = None
         self._stopped = False
 
     @property
@@ -222,11 +224,29 @@ class Host:
         if row is not None and (row.status not in ENDED or row.closing):
             if mount is None:
                 raise EnvironmentMissing(
-                    f"{row.environment!r} is not served, and has to be told that the session ends."
+                    f"{row.environment!r} is not served, and has to be told that the session ends. "
+                    "A day after its last use, a prune forgets it all the same."
                 )
             raise OverCapacity(f"{row.environment!r} is being told that the session has ended.")
         if not await self.registry.forget(session_id):
             raise SessionLost(f"No session {session_id!r} is known.")
+
+    async def prune(self, ended_before: float, *, environment: str | None = None) -> int:
+        """Forget the sessions that ended before a time; return how many.
+
+        With them go those that no environment will end any more, because it is not mounted:
+        living ones, too, where nobody has used them since, nor in the last day.
+
+        Raises: StoreError.
+        """
+        pruned = await self.store.prune(ended_before, environment=environment)
+        now = self.clock.time()
+        before = min(ended_before, now - ABANDONED_SECONDS)
+        names = {name for name, _ in await self.store.counts()} - self.mounts.keys()
+        for name in sorted(names):
+            if environment in (None, name):
+                pruned += await self.store.prune_abandoned(before, now, environment=name)
+        return pruned
 
     async def maintain(self) -> None:
         """Renew leases, expire sessions and forget old ones, once. The host does it by itself.
@@ -234,7 +254,9 @@ class Host:
         Raises: StoreError.
         """
         await self._keep()
-        await self._expire()
+        for mount in list(self.mounts.values()):
+            await self._expire(mount)
+        await self._count_open()
 
     async def _keep(self) -> None:
         await self._calling.settle()
@@ -244,29 +266,13 @@ class Host:
             mount = self.mounts[slot.row.environment]
             self._lives.start_soon(self._ending.unwind, mount, slot.id, slot.pin)
 
-    async def _expire(self) -> None:
-        async with self._expiring:
-            if self.stopping:  # the environments are being shut down
-                return
-            with anyio.CancelScope() as self._sweep:
-                for mount in list(self.mounts.values()):
-                    await self._ending.expire(mount)
-                await self._count_open()
+    async def _expire(self, mount: Mount) -> None:
+        if not self.stopping:
+            await self._sweeper.sweep(mount)
 
     async def _count_open(self) -> None:
-        """Count the open sessions anew: another process may have ended, or begun, some."""
-        before = {name: (each.open_sessions, each.seeding) for name, each in self.mounts.items()}
-        living = await self._living()
-        for name, mount in self.mounts.items():
-            if before.get(name) == (mount.open_sessions, mount.seeding):
-                mount.open_sessions = living[name] + mount.seeding
-
-    async def _living(self) -> Counter[str]:
-        living: Counter[str] = Counter()
-        for (name, status), number in (await self.store.counts()).items():
-            if status not in ENDED:
-                living[name] += number
-        return living
+        if not self.stopping:
+            await self._sweeper.count_open(self.mounts)
 
     async def stop(self) -> None:
         """End what does not outlive the process, and stop the environments. Once."""
@@ -293,18 +299,8 @@ class Host:
         await self._seeding.stop()
         await self._verification.stop()
         async with task_group() as ending:
-            ending.start_soon(self._end_sweep)
+            ending.start_soon(self._sweeper.stop)
             await self._ending.close_all(list(self.mounts.values()))
-
-    async def _end_sweep(self) -> None:
-        # what is expiring is marked as ended, and still to be closed
-        with anyio.move_on_after(SWEEP_SECONDS):
-            async with self._expiring:
-                return
-        if self._sweep is not None:
-            self._sweep.cancel()  # what is left is told by the next process
-        async with self._expiring:
-            return
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -340,12 +336,15 @@ class Host:
         for name, error in failures.items():
             mount = self.mounts.pop(name)
             self._loader.take_out(mount.record, mount.instance, error)
-        living = await self._living()
+        living = await self._sweeper.living()
         for name, mount in self.mounts.items():
             mount.open_sessions += living[name]
-        # two tasks: a lease is not lost because an environment's close hangs
-        tasks.start_soon(self._repeat, self._keep)
-        tasks.start_soon(self._repeat, self._expire)
+        # tasks of their own: no lease is lost, and nobody else's session stays, because an
+        # environment's close hangs
+        for maintain in (self._keep, self._count_open):
+            tasks.start_soon(self._repeat, maintain)
+        for mount in self.mounts.values():
+            tasks.start_soon(self._repeat, partial(self._expire, mount))
 
     async def _stop_shielded(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -79,6 +79,8 @@ class Mount:
         self.open_sessions = 0
         self.seeding = 0
         """Those of the open sessions that the store does not have yet."""
+        self.claiming = 0
+        """Sweeps that are ending some of them, which are not counted out yet."""
         self.calls_in_flight = 0
         self.compile_hooks(manager, siblings)
 

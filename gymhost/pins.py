@@ -67,7 +67,8 @@ class Pin:
 
         What takes longer than `seconds` is cancelled, and, if that does not help, left.
         """
-        self._closed = True
+        async with self._starting:  # a task that starts meanwhile would never be ended
+            self._closed = True
         if self._owner is None:
             return True
         self._owner.close()

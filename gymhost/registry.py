@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import defaultdict
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -69,6 +71,8 @@ class Registry:
         self.store = store
         self._clock = clock
         self._slots: dict[str, Slot] = {}
+        self._slots_of: defaultdict[str, dict[str, Slot]] = defaultdict(dict)
+        """By environment: each is swept and counted by itself, and there may be a thousand."""
         self._tokens: dict[bytes, Slot] = {}
         self._stopped = False
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
@@ -77,7 +81,7 @@ class Registry:
     def adopt(self, row: SessionRow, leased_until: float, pin: Pin) -> None:
         """Work on a pinned session from its creation on: it is this process's for its life."""
         lease = Lease(row.session_id, row.epoch, leased_until)
-        self._slots[row.session_id] = Slot(row, [], lease, self._clock.monotonic(), pin)
+        self._hold(Slot(row, [], lease, self._clock.monotonic(), pin))
 
     def holds(self, slot: Slot) -> bool:
         """Whether a session was not let go of since."""
@@ -89,29 +93,24 @@ class Registry:
 
     def pinned(self, environment: str) -> list[Slot]:
         """Return the pinned sessions of an environment that are here."""
-        return [
-            slot
-            for slot in self._slots.values()
-            if slot.pin is not None and slot.row.environment == environment
-        ]
+        return [slot for slot in self._of(environment) if slot.pin is not None]
 
     def use(self, environment: str) -> SessionsUse:
         """Return how far the sessions of an environment that are here are from their limits."""
         used = SessionsUse()
-        for slot in self._slots.values():
-            if slot.row.environment == environment:
-                used.session_calls = max(used.session_calls, len(slot.calls))
-                # one call alone waits for nobody: most sessions
-                waiting = slot.turns.waiting if slot.users > 1 else 0
-                used.calls_waiting += waiting
-                used.session_queue = max(used.session_queue, waiting, slot.turns.concurrent)
+        for slot in self._of(environment):
+            used.session_calls = max(used.session_calls, len(slot.calls))
+            # one call alone waits for nobody: most sessions
+            waiting = slot.turns.waiting if slot.users > 1 else 0
+            used.calls_waiting += waiting
+            used.session_queue = max(used.session_queue, waiting, slot.turns.concurrent)
         return used
 
     async def by_token(self, environment: str, token: str | None) -> Slot:
         """Return the session that a token opens in this environment.
 
-        Raises: ToolRefused: no token, or none of a session of this environment. Which of these
-        it is stays untold.
+        Raises: ToolRefused: no token, or none of a session of this environment (which of these
+        it is stays untold); one that has ended, or that another process works on.
         """
         if not token:
             raise ToolRefused("This call carries no session token.", "no_session")
@@ -127,6 +126,9 @@ class Registry:
                 slot = await self._open(row.session_id)
             except SessionEnded as exc:
                 raise ToolRefused(str(exc), "session_ended") from exc
+            except OverCapacity as exc:
+                text = "The session can't be used at this moment. Try again in half a minute."
+                raise ToolRefused(text, "over_capacity") from exc
             self._tokens[token_hash] = slot
             slot.token_hashes.append(token_hash)
         elif slot.row.environment != environment:
@@ -189,8 +191,19 @@ class Registry:
                     await self.store.release(lease)
                 raise
             slot = Slot(row, calls, lease, self._clock.monotonic())
-            self._slots[session_id] = slot
+            self._hold(slot)
             return slot
+
+    def _hold(self, slot: Slot) -> None:
+        self._slots[slot.id] = self._slots_of[slot.row.environment][slot.id] = slot
+
+    def _let_go(self, slot: Slot) -> None:
+        del self._slots[slot.id], self._slots_of[slot.row.environment][slot.id]
+        for token_hash in slot.token_hashes:
+            self._tokens.pop(token_hash, None)
+
+    def _of(self, environment: str) -> Collection[Slot]:
+        return self._slots_of[environment].values()
 
     def _refuse_stopped(self) -> None:
         if self._stopped:
@@ -203,9 +216,7 @@ class Registry:
         """
         # before anything is awaited: nobody must find a slot whose lease is going
         if self._slots.get(slot.id) is slot:
-            del self._slots[slot.id]
-        for token_hash in slot.token_hashes:
-            self._tokens.pop(token_hash, None)
+            self._let_go(slot)
         async with self._lock(slot.id):
             try:
                 return await self.store.release(slot.lease, closed=closed)
@@ -232,8 +243,8 @@ class Registry:
     async def renew_lapsed(self, environment: str) -> None:
         """Renew what has lapsed, or nearly, before a sweep claims it: it is in use here."""
         soon = self._clock.time() + LEASE_SECONDS / 3
-        for slot in list(self._slots.values()):
-            if slot.row.environment == environment and slot.lease.expires_at <= soon:
+        for slot in list(self._of(environment)):
+            if slot.lease.expires_at <= soon:
                 await self._renew(slot)
 
     async def _renew(self, slot: Slot) -> bool:
@@ -256,9 +267,9 @@ class Registry:
         """
         async with self._lock(session_id):  # nobody opens it meanwhile
             forgotten = await self.store.forget(session_id)
-            slot = self._slots.pop(session_id, None) if forgotten else None
-            for token_hash in slot.token_hashes if slot is not None else ():
-                self._tokens.pop(token_hash, None)
+            slot = self._slots.get(session_id)
+            if forgotten and slot is not None:
+                self._let_go(slot)
             return forgotten
 
     async def drop_all(self) -> None:

@@ -75,7 +75,7 @@ class Seeding:
         try:
             row = await self._store.find_key(mount.name, key)
             if row is not None and self._may_have_ended(mount, row):
-                await self._ending.expire(mount)
+                await self._ending.expire_one(mount, row.session_id)
                 row = await self._store.find_key(mount.name, key)
             if row is not None:
                 return await self._seed_again(mount, row, body_hash)

@@ -65,6 +65,7 @@ VERBS = frozenset(
         "list",
         "open",
         "prune",
+        "prune_abandoned",
         "record_verdict",
         "release",
         "renew",

@@ -211,6 +211,31 @@ async def test_maintenance_goes_on_by_itself_though_it_fails(
     assert diary.closed == [(session.id, "expired")]
 
 
+async def test_a_close_that_hangs_keeps_no_other_environments_sessions_from_expiring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gymhost.host.MAINTENANCE_SECONDS", 0.01)
+    clock, hanging, other = HandClock(), Diary(), Diary()
+    hanging.close_gate, other.close_gate = Gate(), Gate()
+    environments = {
+        "a": EnvironmentConfig(plugin=hanging, limits=Limits(close_seconds=60)),
+        "b": EnvironmentConfig(plugin=other, limits=Limits(open_sessions=1)),
+    }
+    async with serve(environments, clock=clock) as served:
+        first = await served.seed("a")
+        clock.now += 601
+        with anyio.fail_after(5):
+            await hanging.close_gate.reached.wait()
+            second = await served.seed("b")
+            clock.now += 601
+            await other.close_gate.reached.wait()
+            other.close_gate.open()
+            await served.seed("b")  # there is room for it
+            hanging.close_gate.open()
+    assert hanging.closed == [(first.id, "expired")]
+    assert other.closed[0] == (second.id, "expired")
+
+
 async def test_leases_are_renewed_though_a_close_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gymhost.host.MAINTENANCE_SECONDS", 0.01)
     clock, store, diary = HandClock(), FaultyStore(), Diary()

@@ -40,7 +40,7 @@ LAYERS = (
     # __init__: the public names, for authors
     {"__init__", "instances", "plugins", "registry", "slots", "store_health"},
     {"lifecycle", "mount"},
-    {"calling", "ending", "seeding", "verification"},  # what the host does
+    {"calling", "ending", "seeding", "sweeper", "verification"},  # what the host does
     {"host"},
     {"dashboard", "http"},
     {"asgi", "logs", "server"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -14,6 +14,7 @@ from gymhost.config import EnvironmentConfig
 from gymhost.errors import LeaseLost
 from gymhost.limits import Limits
 from gymhost.models import CloseReason
+from gymhost.pins import Pin
 from gymhost.registry import LEASE_SECONDS
 from gymhost.stores import Lease, MemoryStore
 from tests.environments import Gate
@@ -150,6 +151,39 @@ async def test_an_idle_pinned_session_expires_and_can_not_be_verified() -> None:
         assert (answer.status_code, answer.json()["failure_kind"]) == (410, "session_expired")
         assert served.mount("cockpit").counts["session_expired"] == 1
         assert (await served.call(session, "light")).is_error
+
+
+async def test_what_hangs_as_it_is_left_does_not_keep_other_sessions_from_expiring() -> None:
+    cockpit, clock = Cockpit(), HandClock()
+    cockpit.leaving = Gate()
+    async with serve({"cockpit": cockpit}, clock=clock) as served:
+        for name in ("first", "second"):
+            await served.call(await served.seed("cockpit"), "start", name=name)
+        clock.now += 3_601
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(served.host.maintain)
+                await anyio.wait_all_tasks_blocked()
+                assert cockpit.log.count("close expired") == 2
+                cockpit.leaving.open()
+
+
+@pytest.mark.parametrize("moments", range(6))
+async def test_what_is_entered_as_the_session_ends_is_left_or_refused(moments: int) -> None:
+    cockpit = Cockpit()
+
+    async def enter() -> None:
+        with suppress(RuntimeError):
+            await pin.enter(cockpit.engine("late"))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:  # it would wait for what is left open
+            pin = Pin(tasks, "s-1")
+            tasks.start_soon(enter)
+            for _ in range(moments):
+                await anyio.lowlevel.checkpoint()
+            await pin.aclose(5)
+    assert cockpit.log in ([], ["late on", "late off"])
 
 
 async def test_a_pinned_session_is_kept_while_it_is_not_used() -> None:

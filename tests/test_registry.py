@@ -155,8 +155,11 @@ async def test_a_token_is_nowhere_in_the_memory_of_the_host() -> None:
 async def test_a_session_in_use_is_no_other_processes(process: Process) -> None:
     await process.use()
     other = process.another()
-    with pytest.raises(OverCapacity, match="is in use by another process"):
+    with pytest.raises(ToolRefused, match="Try again in half a minute") as caught:
         await other.use()
+    assert caught.value.kind == "over_capacity"
+    with pytest.raises(OverCapacity, match="is in use by another process"):
+        await other.registry.by_id("env", "s-1")
     process.clock.now += LEASE_SECONDS
     assert (await other.use()).lease.epoch == 2
 
@@ -255,7 +258,7 @@ async def test_a_session_that_was_taken_over_is_dropped_and_can_not_be_written(
     assert "session s-1 was taken over by another process" in caplog.text
     with pytest.raises(LeaseLost):
         await process.store.commit(slot.lease, state=b"[]")
-    with pytest.raises(OverCapacity):
+    with pytest.raises(ToolRefused, match="Try again"):
         await process.use()
     await other.registry.drop(taken)
     again = await process.use()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import anyio
 import typer
+from pydantic import BaseModel
 
 from gymhost.cli.output import line
 from gymhost.cli.record import Recorded
@@ -19,12 +20,15 @@ from gymhost.cli.remote import Remote, chosen_remote, connected
 from gymhost.cli.spans import local
 from gymhost.client import Client
 from gymhost.errors import ServeError, StoreError
+from gymhost.limits import Limits
 from gymhost.stores import SessionStore, SqliteStore, open_store
 from gymhost.stores.sqlite import parse_url
 
 __all__ = ["Source", "check_that_it_can_be_asked", "chosen_source", "prune"]
 
 Source = Remote | SessionStore
+
+ABANDONED = timedelta(seconds=Limits().total_seconds)
 
 
 def chosen_source(store: str | None, url: str | None, config: Path | None) -> Source:
@@ -57,11 +61,19 @@ def check_that_it_can_be_asked() -> None:
         raise typer.BadParameter("there is nobody to ask: say --yes or --dry-run")
 
 
+class Old(NamedTuple):
+    """How many sessions there are to forget."""
+
+    ended: int
+    abandoned: int = 0
+    """They live, in environments that are not served."""
+
+
 class Prunable(Protocol):
     """Where old sessions can be counted and forgotten."""
 
-    async def count(self, before: datetime, environment: str | None) -> int:
-        """Return how many have ended before then."""
+    async def count(self, before: datetime, environment: str | None) -> Old:
+        """Return how many there are to forget."""
         ...
 
     async def prune(self, before: datetime, environment: str | None) -> int:
@@ -78,8 +90,10 @@ async def prune(
     """
     async with _opened(source) as sessions:
         if not yes:
-            what = f"{_sessions(await sessions.count(before, environment))} ended before"
-            what = f"{what} {local(before)}"
+            old = await sessions.count(before, environment)
+            what = f"{_sessions(old.ended)} ended before {local(before)}"
+            if old.abandoned:
+                what += f", {old.abandoned} left open by environments that are not served"
             if dry_run:
                 line(what)
                 return
@@ -109,17 +123,31 @@ async def _opened(source: Source) -> AsyncGenerator[Prunable]:
         raise ServeError(str(exc)) from exc
 
 
+class _Named(BaseModel):
+    name: str
+
+
+class _Served(BaseModel):
+    environments: list[_Named]
+
+
 class _OfHost:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def count(self, before: datetime, environment: str | None) -> int:
-        number = 0
+    async def count(self, before: datetime, environment: str | None) -> Old:
+        known = _Served.model_validate(await self._client.environments())
+        served = {each.name for each in known.environments}
+        abandoned_before = min(before, datetime.now(UTC) - ABANDONED)
+        ended = abandoned = 0
         # what ended before then was created before then
         async for each in self._client.sessions(environment=environment, until=before):
-            ended_at = Recorded.model_validate(each).ended_at
-            number += ended_at is not None and ended_at < before
-        return number
+            row = Recorded.model_validate(each)
+            if row.ended_at is not None:
+                ended += row.ended_at < before
+            elif row.environment not in served:
+                abandoned += (row.used_at or row.created_at) < abandoned_before
+        return Old(ended, abandoned)
 
     async def prune(self, before: datetime, environment: str | None) -> int:
         return await self._client.prune(before, environment=environment)
@@ -129,7 +157,7 @@ class _OfStore:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
 
-    async def count(self, before: datetime, environment: str | None) -> int:
+    async def count(self, before: datetime, environment: str | None) -> Old:
         number, cursor = 0, None
         seconds = before.timestamp()
         while True:
@@ -139,7 +167,7 @@ class _OfStore:
             number += sum(row.ended_at is not None and row.ended_at < seconds for row in page.rows)
             cursor = page.cursor
             if cursor is None:
-                return number
+                return Old(number)
 
     async def prune(self, before: datetime, environment: str | None) -> int:
         return await self._store.prune(before.timestamp(), environment=environment)

@@ -114,7 +114,9 @@ def prune(
 ) -> None:
     """Forget old sessions that have ended, with their calls and verdicts. Living ones stay.
 
-    A running host does so by itself after each environment's retention.
+    A running host does so by itself after each environment's retention. What an environment that
+    it does not serve any more has left, it forgets only here: living ones, too, a day after their
+    last use.
 
     \b
     Examples:

@@ -167,7 +167,7 @@ class Api:
         before, environment = query.time("ended_before"), query.text("environment")
         if before is None:
             raise InvalidField("'ended_before' says how old a session must be to be forgotten.")
-        pruned = await self._host.store.prune(before, environment=environment)
+        pruned = await self._host.prune(before, environment=environment)
         body: record_schemas.Pruned = {"pruned": pruned}
         return _json(body)
 

@@ -70,7 +70,9 @@ RECORD = (
         Api.prune_sessions,
         "sessions",
         "Forget old sessions",
-        "Those that have ended: one that lives stays.",
+        "Those that have ended: one that lives stays, unless its environment is not served, and "
+        "nobody has used it for a day. One whose environment is yet to be told that it has ended "
+        "stays, too.",
         {200: Answer("They are forgotten.", {JSON: schemas.Pruned})},
         (InvalidField, StoreError),
         parameters=(ENDED_BEFORE, OF_ENVIRONMENT),

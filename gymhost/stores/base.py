@@ -86,6 +86,11 @@ class SessionSummary:
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     """How its calls ended, by `ToolOutcome.kind`, and what else failed, by failure kind."""
 
+    @property
+    def touched_at(self) -> float:
+        """When something last happened to it: it ended, else was used, else begun."""
+        return next(at for at in (self.ended_at, self.used_at, self.created_at) if at is not None)
+
 
 @dataclass(slots=True, kw_only=True)
 class SessionRow(SessionSummary):
@@ -303,7 +308,18 @@ class SessionStore(Protocol):
         ...
 
     async def prune(self, ended_before: float, *, environment: str | None = None) -> int:
-        """Forget the sessions that ended before a time; return how many."""
+        """Forget the sessions that ended before a time; return how many.
+
+        Those stay whose environment has yet to be told of their end.
+        """
+        ...
+
+    async def prune_abandoned(self, before: float, now: float, *, environment: str) -> int:
+        """Forget the sessions of an environment that is gone; return how many.
+
+        Also those that live, or that it was never told of: all that nobody holds, and that have
+        not been begun, used or ended since `before`.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -279,7 +279,18 @@ class MemoryStore:
             session_id
             for name in names
             for session_id, entry in self._ended_in[name].items()
-            if entry.ended_at is not None and entry.ended_at < ended_before
+            if entry.ended_at is not None and entry.ended_at < ended_before and not entry.closing
+        ]
+        for session_id in old:
+            self._forget(session_id)
+        return len(old)
+
+    async def prune_abandoned(self, before: float, now: float, *, environment: str) -> int:
+        old = [
+            session_id
+            for entries in (self._living_in[environment], self._ended_in[environment])
+            for session_id, entry in entries.items()
+            if entry.lease_until <= now and entry.row().touched_at < before
         ]
         for session_id in old:
             self._forget(session_id)
@@ -307,14 +318,17 @@ class MemoryStore:
         if not ended:
             self._living_in[environment][session_id] = entry
             return
-        key = (environment, entry.new.key or "")
-        if self._keys.get(key) == session_id:  # not another session's, begun since
-            del self._keys[key]
+        self._free_key(entry)
         self._ended_in[environment][session_id] = entry
         if entry.closing:
             self._closing_in[environment][session_id] = entry
         else:
             self._keep(entry)
+
+    def _free_key(self, entry: _Entry) -> None:
+        key = (entry.new.environment, entry.new.key or "")
+        if self._keys.get(key) == entry.new.session_id:  # not another session's, begun since
+            del self._keys[key]
 
     def _keep(self, entry: _Entry) -> None:
         """Count an ended session among those that are kept: the oldest may go."""
@@ -326,8 +340,9 @@ class MemoryStore:
         entry = self._entries.pop(session_id)
         environment = entry.new.environment
         self._ended.pop(session_id, None)
-        for entries in (self._ended_in, self._closing_in):
+        for entries in (self._living_in, self._ended_in, self._closing_in):
             entries[environment].pop(session_id, None)
+        self._free_key(entry)
         self._counts[environment, entry.status] -= 1
         for token_hash in entry.tokens:
             self._tokens.pop(token_hash, None)

@@ -19,7 +19,7 @@ import typer
 from gymhost.cli import spans
 from gymhost.stores import open_store
 from tests.cli.conftest import Ran, Run
-from tests.e2e.servers import Server, call_tool, seed
+from tests.e2e.servers import Server, Servers, call_tool, seed
 from tests.stores.sessions import leased, new, verdict
 
 
@@ -173,6 +173,36 @@ def test_a_hosts_old_sessions_are_forgotten(http: httpx2.Client, run: Run) -> No
     assert run("sessions", "prune", "--ended-before", "0s", "-y").out == "1 session forgotten\n"
     assert column(run("sessions", "list"), "SESSION") == [living]
     assert http.get(f"/sessions/{spoiled}").status_code == 404
+
+
+def test_what_an_environment_that_is_gone_has_left_open_is_forgotten_after_a_day(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/sessions.db"
+
+    async def fill() -> None:
+        store = open_store(url)
+        await store.open()
+        for name, hours in (("old", 25), ("young", 1)):
+            created_at = time.time() - hours * 3_600
+            await store.create(new(name, environment="gone", created_at=created_at))
+        await store.aclose()
+
+    anyio.run(fill)
+    (tmp_path / "host").mkdir()
+    servers = Servers(tmp_path / "host")
+    try:
+        server = servers.start("--store", url)
+        assert server.key is not None
+        monkeypatch.setenv("GYMHOST_URL", server.url)
+        monkeypatch.setenv("GYMHOST_API_KEY", server.key)
+        said = run("sessions", "prune", "--ended-before", "0s", "--dry-run").out
+        assert said.startswith("0 sessions ended before ")
+        assert said.endswith(", 1 left open by environments that are not served\n")
+        assert run("sessions", "prune", "--ended-before", "0s", "-y").out == "1 session forgotten\n"
+        assert column(run("sessions", "list"), "SESSION") == ["young"]
+    finally:
+        servers.end()
 
 
 @pytest.fixture

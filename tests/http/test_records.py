@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -447,6 +448,34 @@ async def test_a_session_that_a_crash_has_lost_is_forgotten_when_its_environment
         assert diary.closed == [("old", "lost")]
         assert (await delete(served, session)).status_code == 204
         assert await listed(served) == []
+
+
+async def test_living_sessions_of_an_environment_that_is_gone_are_pruned_after_a_day() -> None:
+    clock, store = HandClock(), MemoryStore()
+    store.durable = True
+    async with serve({"diary": Diary(), "gone": Diary()}, store=store, clock=clock) as served:
+        old, again = await served.seed("gone"), await served.seed("gone")
+        clock.now += 500
+        await served.call(again, "write", note="later")
+    async with serve({"diary": Diary()}, store=store, clock=clock) as served:
+        living = await served.seed("diary")
+
+        async def prune() -> int:
+            clock.now += 1
+            now = datetime.fromtimestamp(clock.now, UTC).isoformat()
+            answer = await served.http.delete("/sessions", params={"ended_before": now})
+            assert answer.status_code == 200, answer.text
+            pruned: int = answer.json()["pruned"]
+            return pruned
+
+        assert await prune() == 0  # it may come back with the next start
+        clock.now += 86_400 - 400
+        assert await prune() == 1
+        assert await listed(served) == [living.id, again.id]
+        clock.now += 500
+        assert await prune() == 1
+        assert (await served.http.get(f"/sessions/{old.id}")).status_code == 404
+        assert await listed(served) == [living.id]
 
 
 async def test_old_sessions_are_pruned_and_living_ones_stay() -> None:

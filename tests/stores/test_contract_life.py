@@ -369,6 +369,38 @@ async def test_an_environments_sessions_are_forgotten_alone(store: SessionStore)
     assert await store.prune(T0 + 1) == 1
 
 
+async def test_what_its_environment_is_yet_to_be_told_of_is_not_forgotten(
+    store: SessionStore,
+) -> None:
+    lease = await leased(store)
+    await store.transition(lease, LIVING, "closed", T0, closing=True)
+    assert await store.prune(T0 + 1) == 0
+    await store.release(lease, closed=True)
+    assert await store.prune(T0 + 1) == 1
+
+
+@pytest.mark.parametrize("what", ["open", "used", "closed", "yet to be told"])
+async def test_what_nobody_holds_of_an_environment_that_is_gone_is_forgotten(
+    store: SessionStore, what: str
+) -> None:
+    lease = await leased(store, key="key")
+    await store.create(new("s-2", environment="other"))
+    if what != "open":
+        await store.commit(lease, call=b"call", used_at=T0 + 10)
+    if what in ("closed", "yet to be told"):
+        await store.transition(lease, LIVING, "closed", T0 + 10, closing=what != "closed")
+    touched = T0 if what == "open" else T0 + 10
+    assert await store.prune_abandoned(T0 + 20, T0 + 29, environment="env") == 0
+    await store.release(lease)
+    assert await store.prune_abandoned(touched, T0 + 29, environment="env") == 0
+    assert await store.prune_abandoned(touched + 1, T0 + 29, environment="env") == 1
+    assert await store.get("s-1") is None
+    assert await store.find(b"token of s-1") is None
+    assert await store.calls("s-1") == []
+    assert dict(await store.counts()) == {("other", "open"): 1}
+    assert (await store.create(new("s-3", key="key")))[1]
+
+
 async def test_sessions_that_end_out_of_order_are_forgotten_by_their_time(
     store: SessionStore,
 ) -> None:

@@ -242,6 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
     def remove(self, gone: set[str]) -> None:
         self.models = {key: each for key, each in self.models.items() if key not in gone}
         self.tokens = {key: each for key, each in self.tokens.items() if each not in gone}
+        self.keys = {key: each for key, each in self.keys.items() if each not in gone}
 
     @rule(target=leases, environment=st.sampled_from(ENVIRONMENTS), limit=st.integers(1, 3))
     def claim_closing(self, environment: str, limit: int) -> Any:
@@ -300,8 +301,23 @@ class StoreMachine(RuleBasedStateMachine):
             if environment in (None, model.row.environment)
             and model.row.ended_at is not None
             and model.row.ended_at < before
+            and not model.row.closing
         }
         assert run(self.store.prune(before, environment=environment)) == len(old)
+        self.remove(old)
+
+    @rule(ago=st.floats(0, 20), environment=st.sampled_from(ENVIRONMENTS))
+    def prune_abandoned(self, ago: float, environment: str) -> None:
+        before = self.now - ago
+        old = {
+            session_id
+            for session_id, model in self.models.items()
+            if environment == model.row.environment
+            and model.row.touched_at < before
+            and model.lease_until <= self.now
+        }
+        verb = self.store.prune_abandoned(before, self.now, environment=environment)
+        assert run(verb) == len(old)
         self.remove(old)
 
     @invariant()

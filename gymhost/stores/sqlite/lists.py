@@ -9,7 +9,7 @@ from gymhost.stores.base import ENDED, Page, Status, read_cursor
 from gymhost.stores.sqlite.database import Database
 from gymhost.stores.sqlite.rows import SUMMARY, summary_of, text
 
-__all__ = ["counts", "forget", "list_sessions", "prune_some"]
+__all__ = ["counts", "forget", "list_sessions", "prune_abandoned", "prune_some"]
 
 TABLES = ("seed", "state", "verdict", "trajectory", "token", "call")
 
@@ -65,8 +65,20 @@ def prune_some(db: Database, ended_before: float, environment: str | None, limit
     where = "" if environment is None else "environment = ? AND "
     named = () if environment is None else (text(environment),)
     found = db.execute(
-        f"SELECT serial FROM session WHERE {where}ended_at < ? LIMIT ?",
+        f"SELECT serial FROM session WHERE {where}ended_at < ? AND NOT closing LIMIT ?",
         (*named, ended_before, limit),
+    ).fetchall()
+    _delete(db, [serial for (serial,) in found])
+    return len(found)
+
+
+def prune_abandoned(db: Database, before: float, now: float, environment: str, limit: int) -> int:
+    """Forget up to `limit` of the sessions of an environment that is gone; return how many."""
+    db.bury_the_dead()
+    found = db.execute(
+        """SELECT serial FROM session WHERE environment = ? AND lease_until <= ?
+            AND coalesce(ended_at, used_at, created_at) < ? LIMIT ?""",
+        (text(environment), now, before, limit),
     ).fetchall()
     _delete(db, [serial for (serial,) in found])
     return len(found)

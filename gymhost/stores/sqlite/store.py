@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from gymhost.stores.base import (
@@ -193,12 +193,17 @@ class SqliteStore:
         return await self._commits.read(lists.counts)
 
     async def prune(self, ended_before: float, *, environment: str | None = None) -> int:
-        verb = partial(
-            lists.prune_some,
-            ended_before=ended_before,
-            environment=environment,
-            limit=MANY,
+        return await self._prune(
+            partial(lists.prune_some, ended_before=ended_before, environment=environment)
         )
+
+    async def prune_abandoned(self, before: float, now: float, *, environment: str) -> int:
+        return await self._prune(
+            partial(lists.prune_abandoned, before=before, now=now, environment=environment)
+        )
+
+    async def _prune(self, some: Callable[..., int]) -> int:
+        verb = partial(some, limit=MANY)
         pruned = number = await self._commits.write(verb)
         while number == MANY:
             number = await self._commits.write(verb)
