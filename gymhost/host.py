@@ -128,6 +128,11 @@ class Host:
         """What makes agents, or `module:attribute`, by the names that extensions gave them."""
         return self._loader.agents
 
+    @property
+    def agent_records(self) -> list[PluginRecord]:
+        """Where the agents are from."""
+        return self._loader.agent_records
+
     def mount(self, name: str) -> Mount:
         """Return a mounted environment.
 

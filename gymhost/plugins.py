@@ -86,6 +86,7 @@ class PluginLoader:
         self.records: list[PluginRecord] = []
         self.agents: dict[str, Callable[..., Any] | str] = {}
         """What makes agents, by the names that extensions have given them."""
+        self.agent_records: list[PluginRecord] = []
         self.extensions: list[Extension] = []
 
     def discover(self) -> None:
@@ -194,6 +195,10 @@ class PluginLoader:
         else:
             self._sources.update(sources)
             self.agents.update(agents)
+            for name in agents:
+                agent = self._new_record(name, "agent", record.distribution, record.version)
+                agent.status = "up"
+                self.agent_records.append(agent)
 
     def _call_own(self, extension: Extension, hook: str, register: Callable[..., None]) -> None:
         for impl in getattr(self._manager.hook, hook).get_hookimpls():

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gymhost import __version__
+from gymhost.agents.find import BUILT_IN
 from gymhost.cli.logs import configure_logging
 from gymhost.cli.output import line, table
 from gymhost.cli.settings import ConfigFile, create_host
 from gymhost.config import load_settings
+from gymhost.errors import PluginLoadError
+from gymhost.host import Host
+from gymhost.plugin_records import PluginRecord
 
 __all__ = ["list_plugins"]
 
@@ -28,7 +35,7 @@ def list_plugins(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """List the installed plugins, and why the failed ones fail. Starts none of them.
+    """List the installed plugins and agents, and why the failed ones fail. Starts none of them.
 
     Exit code 1 where one fails; with --url, also where one is degraded: too many of its threads
     were abandoned, and still run.
@@ -47,22 +54,40 @@ def list_plugins(
     settings = load_settings(config)
     configure_logging(quiet=True)
     host = create_host(settings)
-    rows = []
-    for record in sorted(host.records, key=lambda record: record.name):
-        mount = host.mounts.get(record.name)
-        tools = ", ".join(tool.name for tool in mount.tools) if mount is not None else ""
-        origin = f"{record.distribution or '-'} {record.version or ''}".strip()
-        rows.append((record.name, record.kind, record.status, origin, record.reason or tools))
-    if not rows:
+    if not host.records:
         line("No plugins are installed. Try: pip install gym-env-weather")
         return
+    records = [*_sorted(host.records), *_sorted(_agents(host))]
+    rows = [_row(record, host) for record in records]
     table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), rows)
-    failed = [record for record in host.records if record.error is not None]
+    failed = [record for record in records if record.error is not None]
     for record in failed if verbose else ():
         line(f"\n{record.name}:")
         line(record.traceback.rstrip())
     if failed:
         raise typer.Exit(1)
+
+
+def _sorted(records: Iterable[PluginRecord]) -> list[PluginRecord]:
+    return sorted(records, key=lambda record: record.name)
+
+
+def _agents(host: Host) -> Iterator[PluginRecord]:
+    for name in BUILT_IN:
+        yield PluginRecord(name, "agent", "up", "gymhost", __version__)
+    for record in host.agent_records:
+        if record.name in BUILT_IN:
+            taken = PluginLoadError("the name is taken by an agent of gymhost's own")
+            yield dataclasses.replace(record, status="failed", error=taken)
+        else:
+            yield record
+
+
+def _row(record: PluginRecord, host: Host) -> tuple[str, ...]:
+    mount = host.mounts.get(record.name) if record.kind == "environment" else None
+    tools = ", ".join(tool.name for tool in mount.tools) if mount is not None else ""
+    origin = f"{record.distribution or '-'} {record.version or ''}".strip()
+    return record.name, record.kind, record.status, origin, record.reason or tools
 
 
 def _list_running(url: str, config: Path | None) -> None:
