@@ -129,9 +129,9 @@ class Host:
         return self._loader.agents
 
     @property
-    def agent_records(self) -> list[PluginRecord]:
-        """Where the agents are from."""
-        return self._loader.agent_records
+    def agent_owners(self) -> Mapping[str, PluginRecord]:
+        """Which extension has registered each agent."""
+        return self._loader.agent_owners
 
     def mount(self, name: str) -> Mount:
         """Return a mounted environment.

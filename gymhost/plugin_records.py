@@ -11,7 +11,7 @@ from gymhost.errors import PluginLoadError
 
 __all__ = ["Kind", "PluginRecord", "check_all_up", "describe"]
 
-Kind = Literal["environment", "extension", "agent", "unknown"]
+Kind = Literal["environment", "extension", "unknown"]
 
 
 def _as_it_is(text: str) -> str:
@@ -20,7 +20,7 @@ def _as_it_is(text: str) -> str:
 
 @dataclass(slots=True)
 class PluginRecord:
-    """What became of one plugin, of one mounted environment or of one registered agent."""
+    """What became of one plugin, or of one mounted environment."""
 
     name: str
     kind: Kind

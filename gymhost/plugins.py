@@ -86,7 +86,8 @@ class PluginLoader:
         self.records: list[PluginRecord] = []
         self.agents: dict[str, Callable[..., Any] | str] = {}
         """What makes agents, by the names that extensions have given them."""
-        self.agent_records: list[PluginRecord] = []
+        self.agent_owners: dict[str, PluginRecord] = {}
+        """Which extension has."""
         self.extensions: list[Extension] = []
 
     def discover(self) -> None:
@@ -195,10 +196,7 @@ class PluginLoader:
         else:
             self._sources.update(sources)
             self.agents.update(agents)
-            for name in agents:
-                agent = self._new_record(name, "agent", record.distribution, record.version)
-                agent.status = "up"
-                self.agent_records.append(agent)
+            self.agent_owners.update(dict.fromkeys(agents, record))
 
     def _call_own(self, extension: Extension, hook: str, register: Callable[..., None]) -> None:
         for impl in getattr(self._manager.hook, hook).get_hookimpls():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +14,12 @@ from gymhost.cli.logs import configure_logging
 from gymhost.cli.output import line, table
 from gymhost.cli.settings import ConfigFile, create_host
 from gymhost.config import load_settings
-from gymhost.errors import PluginLoadError
 from gymhost.host import Host
 from gymhost.plugin_records import PluginRecord
 
 __all__ = ["list_plugins"]
+
+Row = tuple[str, str, str, str, str]
 
 
 def list_plugins(
@@ -57,37 +57,37 @@ def list_plugins(
     if not host.records:
         line("No plugins are installed. Try: pip install gym-env-weather")
         return
-    records = [*_sorted(host.records), *_sorted(_agents(host))]
-    rows = [_row(record, host) for record in records]
-    table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), rows)
+    records = sorted(host.records, key=lambda record: record.name)
+    agents = list(_agent_rows(host))
+    rows = [_plugin_row(record, host) for record in records]
+    table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), [*rows, *agents])
     failed = [record for record in records if record.error is not None]
     for record in failed if verbose else ():
         line(f"\n{record.name}:")
         line(record.traceback.rstrip())
-    if failed:
+    if failed or any(row[2] == "failed" for row in agents):
         raise typer.Exit(1)
 
 
-def _sorted(records: Iterable[PluginRecord]) -> list[PluginRecord]:
-    return sorted(records, key=lambda record: record.name)
-
-
-def _agents(host: Host) -> Iterator[PluginRecord]:
-    for name in BUILT_IN:
-        yield PluginRecord(name, "agent", "up", "gymhost", __version__)
-    for record in host.agent_records:
-        if record.name in BUILT_IN:
-            taken = PluginLoadError("the name is taken by an agent of gymhost's own")
-            yield dataclasses.replace(record, status="failed", error=taken)
-        else:
-            yield record
-
-
-def _row(record: PluginRecord, host: Host) -> tuple[str, ...]:
-    mount = host.mounts.get(record.name) if record.kind == "environment" else None
+def _plugin_row(record: PluginRecord, host: Host) -> Row:
+    mount = host.mounts.get(record.name)
     tools = ", ".join(tool.name for tool in mount.tools) if mount is not None else ""
-    origin = f"{record.distribution or '-'} {record.version or ''}".strip()
-    return record.name, record.kind, record.status, origin, record.reason or tools
+    return record.name, record.kind, record.status, _origin(record), record.reason or tools
+
+
+def _agent_rows(host: Host) -> Iterator[Row]:
+    for name in sorted(BUILT_IN):
+        yield name, "agent", "up", f"gymhost {__version__}", ""
+    for name, owner in sorted(host.agent_owners.items()):
+        if name in BUILT_IN:
+            taken = "the name is taken by an agent of gymhost's own"
+            yield name, "agent", "failed", _origin(owner), taken
+        else:
+            yield name, "agent", "up", _origin(owner), ""
+
+
+def _origin(record: PluginRecord) -> str:
+    return f"{record.distribution or '-'} {record.version or ''}".strip()
 
 
 def _list_running(url: str, config: Path | None) -> None:

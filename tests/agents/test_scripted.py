@@ -115,7 +115,7 @@ async def test_somebody_elses_server_is_started_and_called() -> None:
             task(calls=[{"name": "write"}]),
             {"gone": {"command": "/nowhere/at/all"}},
             "mcp_error",
-            "the MCP server 'gone' failed",
+            "MCP server 'gone' can't be used",
         ),
         (
             task(calls=[{"name": "write"}]),

@@ -75,9 +75,9 @@ def test_agents_are_listed_gymhosts_own_and_registered_ones(run: Run, site: Path
     ran = run("list")
     agents = [row for row in ran.rows if row[1] == "agent"]
     assert [row[0] for row in agents] == [
-        *("claude-code", "parrot", "responses", "scripted", "scripted")
+        *("claude-code", "responses", "scripted", "parrot", "scripted")
     ]
-    assert agents[1][1:] == ["agent", "up", "parrots 3.0", ""]
+    assert agents[3][1:] == ["agent", "up", "parrots 3.0", ""]
     taken = "the name is taken by an agent of gymhost's own"
     assert agents[4][1:] == ["agent", "failed", "parrots 3.0", taken]
     assert ran.code == 1
