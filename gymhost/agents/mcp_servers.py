@@ -15,6 +15,7 @@ from gymhost.agents.base import AgentFailure
 from gymhost.agents.tls import tls
 from gymhost.episode import ToolAnswer, bare_error
 from gymhost.models import JSONObject, finite_json
+from gymhost.redaction import Redaction
 
 if TYPE_CHECKING:
     import mcp
@@ -180,7 +181,6 @@ def _words(error: BaseException) -> str:
 def _without_secrets(message: str, config: Mapping[str, Any]) -> str:
     """Take out what a configuration keeps: headers, variables, and a URL, which may have a key."""
     kept = [*(config.get("headers") or {}).values(), *(config.get("env") or {}).values()]
-    for secret in [*kept, config.get("url")]:
-        if isinstance(secret, str) and len(secret) > 3:
-            message = message.replace(secret, "***")
-    return message
+    return Redaction(each for each in (*kept, config.get("url")) if isinstance(each, str)).text(
+        message
+    )

@@ -141,8 +141,7 @@ def _agent(wanted: Wanted, loaded: Configuration, host: Host | None) -> _Chosen:
     # a file has no `${NAME}`: what is secret in it has a name that says so
     inline = settings.mcp_config if isinstance(settings.mcp_config, dict) else servers
     secrets = [*secrets_in(settings.options), *secrets_in(inline)]
-    bare = [each.split()[-1] for each in secrets if " " in each]  # `Bearer KEY`
-    return _Chosen(agent, StaticServers(servers), [*secrets, *bare])
+    return _Chosen(agent, StaticServers(servers), secrets)
 
 
 def _rows(wanted: Wanted, loaded: Configuration, host: Host | None) -> Iterator[JSONObject]:
