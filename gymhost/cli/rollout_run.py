@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -16,6 +16,7 @@ from contextlib import (
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import join
+from textwrap import shorten
 
 import anyio
 import typer
@@ -50,6 +51,8 @@ from gymhost.rollouts.runner import Plan, Runner, Tally
 from gymhost.server import Backend
 
 __all__ = ["Wanted", "rollout"]
+
+TOLD = 300  # characters of a failure: its row has all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,7 @@ async def _main(
         try:
             await _play(runner)
         finally:
-            _report(runner.tally(), records, wanted)
+            _report(runner.tally(), attempts.told, records, wanted)
     return _status(runner)
 
 
@@ -276,13 +279,16 @@ async def _progress(runner: Runner) -> AsyncGenerator[None]:
         yield
 
 
-def _report(tally: Tally, records: Records, wanted: Wanted) -> None:
+def _report(tally: Tally, told: Mapping[str, str], records: Records, wanted: Wanted) -> None:
     missing = tally.total - tally.scored - sum(tally.failed.values())
     line(f"{tally.scored} of {tally.total} scored, {progress.describe(tally)}")
     line(f"rollouts  {records.files.output}")
     if sum(tally.failed.values()):
         line(f"failures  {records.files.failures}")
     line(f"inputs    {records.files.inputs}")
+    for kind in tally.failed:
+        if kind in told:
+            note(f"{kind}: {shorten(told[kind], TOLD)}")
     if tally.failed or missing:
         note(f"resume with: {join(_resuming(sys.argv[1:], wanted))}")
 

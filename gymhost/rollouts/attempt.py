@@ -105,6 +105,8 @@ class Attempts:
         self._versions = dict(versions or {})
         self._hide = Redaction(secrets)
         self._clock = clock or SystemClock()
+        self.told: dict[str, str] = {}
+        """What the last failure of each class in this run was, without the secrets."""
         # a session that another runner has used is not to be gone on with: its key is not ours
         self._launch = uuid4().hex[:12]
 
@@ -303,14 +305,15 @@ class Attempts:
             **({"problem": failure.problem} if failure.problem is not None else {}),
             **self._facts(trying),
         }
+        message = failure.message.encode("utf-8", "replace")
         try:
             line = pydantic_core.to_json(row, inf_nan_mode="null")
         except (ValueError, RecursionError):  # what it has done so far can't be written
             trying.run = AgentRun()
-            message = failure.message.encode("utf-8", "replace").decode()
-            row = {**row, **self._facts(trying), "_ng_failure_message": message}
+            row = {**row, **self._facts(trying), "_ng_failure_message": message.decode()}
             line = pydantic_core.to_json(row, inf_nan_mode="null")
         line = self._without_secrets(trying, line) + b"\n"
+        self.told[failure.failure_class] = self._without_secrets(trying, message).decode()
         await self._records.fail(
             trying.key, line, failure.failure_class, trying.number, terminal=failure.terminal
         )

@@ -382,6 +382,7 @@ def test_a_bad_end_is_a_row_with_its_class_and_no_reward(
         bad.terminal,
     )
     assert bad.message in row["_ng_failure_message"]
+    assert last.err.splitlines()[0].startswith(f"{bad.failure_class}: ")
     assert "reward" not in row
     assert MODEL_KEY not in written(tmp_path) + last.out + last.err
     assert asked_of(host, "/envs/weather")["use"]["open_sessions"] == 0
