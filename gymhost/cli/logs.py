@@ -55,13 +55,9 @@ def configure_logging(
 class _Handler(logging.StreamHandler[TextIO]):
     """Writes to what is standard error by then: a display in the terminal has it for a while."""
 
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, stream: TextIO) -> None:
-        """The base class sets it once."""
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Text(logging.Formatter):

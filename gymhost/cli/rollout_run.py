@@ -93,14 +93,16 @@ async def _main(
     """
     failure: Exception | None = None
     status = INTERRUPTED
+    everything = anyio.CancelScope()
+    stopping = _Stopping(everything)
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with anyio.create_task_group() as tasks:
-            stopping = _Stopping(tasks.cancel_scope)
             tasks.start_soon(stopping.obey, signals)
             try:
-                status = await _serve_and_play(
-                    wanted, records, chosen, host, remote, backend, stopping
-                )
+                with everything:
+                    status = await _serve_and_play(
+                        wanted, records, chosen, host, remote, backend, stopping
+                    )
             except Exception as exc:  # noqa: BLE001 - raised below, and not in a group
                 failure = exc
             tasks.cancel_scope.cancel()
