@@ -210,6 +210,8 @@ class Client:
                     "POST", f"{_path(name)}/close_session", {"session_id": session_id}
                 )
             except (ApiError, httpx2.HTTPError) as exc:
+                if isinstance(exc, ApiError) and exc.failure_kind == "session_lost":
+                    return  # it went with a store in memory: there is nothing to close
                 logger.warning("session %s could not be closed: %s", session_id, exc)
 
     async def seed(

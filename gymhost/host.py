@@ -130,6 +130,11 @@ class Host:
         """What makes agents, or `module:attribute`, by the names that extensions gave them."""
         return self._loader.agents
 
+    @property
+    def agent_owners(self) -> Mapping[str, PluginRecord]:
+        """Which extension has registered each agent."""
+        return self._loader.agent_owners
+
     def mount(self, name: str) -> Mount:
         """Return a mounted environment.
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from copy import copy
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -39,7 +39,7 @@ def configure_logging(
     `mask` hides secrets, which an author's error may quote; it may learn more later. With one,
     warnings and what nobody caught come here in a log of text, too.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     handler.setFormatter((_Json if log_format == "json" else _Text)(mask or Mask()))
     logging.basicConfig(level="CRITICAL" if quiet else level, handlers=[handler])
     # hpack writes down each header, with keys and tokens, where somebody turns on all of DEBUG
@@ -50,6 +50,14 @@ def configure_logging(
         sys.excepthook = _log_uncaught
         threading.excepthook = _log_uncaught_of_thread
         sys.unraisablehook = _log_unraisable
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error by then: a display in the terminal has it for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Text(logging.Formatter):

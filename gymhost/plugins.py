@@ -86,6 +86,8 @@ class PluginLoader:
         self.records: list[PluginRecord] = []
         self.agents: dict[str, Callable[..., Any] | str] = {}
         """What makes agents, by the names that extensions have given them."""
+        self.agent_owners: dict[str, PluginRecord] = {}
+        """Which extension has."""
         self.extensions: list[Extension] = []
 
     def discover(self) -> None:
@@ -194,6 +196,7 @@ class PluginLoader:
         else:
             self._sources.update(sources)
             self.agents.update(agents)
+            self.agent_owners.update(dict.fromkeys(agents, record))
 
     def _call_own(self, extension: Extension, hook: str, register: Callable[..., None]) -> None:
         for impl in getattr(self._manager.hook, hook).get_hookimpls():

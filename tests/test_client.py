@@ -283,6 +283,14 @@ async def test_a_server_that_goes_away_during_an_episode_does_not_hide_the_calle
     assert "could not be closed: 404 unknown_environment" in caplog.text
 
 
+async def test_a_session_that_is_not_there_any_more_is_closed_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with testing.client({"diary": Diary}) as client:
+        await client.close("diary", "0" * 32)
+    assert caplog.text == ""
+
+
 # -- the key ---------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ LAYERS = (
         "owner_task",
         "pins",
         "plugin_records",
+        "redaction",
         "threads",
         "times",
     },

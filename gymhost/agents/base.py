@@ -52,7 +52,7 @@ class AgentRun:
 class AgentFailure(GymhostError):
     """The attempt came to nothing that can be scored. It is a failure row, never a reward.
 
-    `failure_class` says what failed: `agent_error`, `agent_exit`, `agent_protocol`,
+    `failure_class` says what failed: `invalid_task`, `agent_error`, `agent_exit`, `agent_protocol`,
     `model_error`, `model_timeout`, `model_rate_limited`, `mcp_error`, ... A `terminal` one would
     fail again the same way: it is not retried.
     """

@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from gymhost.agents.base import AgentFailure, AgentRun, McpServers
 from gymhost.agents.claude_command import ClaudeCommand
-from gymhost.agents.claude_variables import check_names, masked, secrets_of, variables
+from gymhost.agents.claude_variables import check_names, redaction, variables
 from gymhost.agents.instructions import Instruction, instruction
 from gymhost.agents.processes import GRACE_SECONDS, Ended, run_program
 from gymhost.agents.stream_json import StreamJson
@@ -76,17 +76,17 @@ class ClaudeCode:
         Raises: AgentFailure.
         """
         asked = instruction(task)
-        secrets = secrets_of(self._env, mcp)
+        hide = redaction(self._env, mcp)
         reader = StreamJson(run, tuple(mcp))
         try:
             async with _folder() as folder:
                 ended = await self._run_program(
-                    folder, asked, mcp, lambda line: reader.feed(masked(line, secrets))
+                    folder, asked, mcp, lambda line: reader.feed(hide(line))
                 )
         except OSError as exc:  # a full disk, too many processes
             message = f"Claude Code could not be started on this machine: {exc}"
             raise AgentFailure(message, "agent_error") from exc
-        _judge(reader, ended, masked(ended.stderr.encode(), secrets).decode())
+        _judge(reader, ended, hide.text(ended.stderr))
 
     async def _run_program(
         self, folder: Path, asked: Instruction, mcp: McpServers, on_line: Callable[[bytes], bool]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gymhost.agents.base import McpServers
+from gymhost.redaction import Redaction, names_a_secret
 
-__all__ = ["PASSED", "check_names", "masked", "secrets_of", "variables"]
+__all__ = ["PASSED", "check_names", "redaction", "variables"]
 
 PASSED = (
     "PATH",
@@ -44,10 +44,6 @@ OWN = {
     "MCP_TIMEOUT": "60000",
 }
 
-SECRET = re.compile(r"key|token|secret|passw|cookie|auth|credential", re.IGNORECASE)
-MASK = b"***"
-SHORTEST_SECRET = 8  # characters: to mask "1" would spoil the record
-
 
 def check_names(names: Iterable[str]) -> None:
     """Refuse variables that an agent must never see: they may have the control key.
@@ -75,10 +71,9 @@ def variables(folder: Path, passed: Sequence[str], env: Mapping[str, str]) -> di
     return {"PATH": os.defpath, **kept, **OWN, **places, **env}
 
 
-def secrets_of(env: Mapping[str, str], mcp: McpServers) -> tuple[bytes, ...]:
-    """Return the values that a record must not have, longest first."""
-    found = {value for value in _secrets(env, mcp) if len(value) >= SHORTEST_SECRET}
-    return tuple(value.encode() for value in sorted(found, key=len, reverse=True))
+def redaction(env: Mapping[str, str], mcp: McpServers) -> Redaction:
+    """Return what hides secrets in a record: an agent can print them, with its own tools."""
+    return Redaction(_secrets(env, mcp))
 
 
 def _secrets(env: Mapping[str, str], mcp: McpServers) -> Iterator[str]:
@@ -86,12 +81,5 @@ def _secrets(env: Mapping[str, str], mcp: McpServers) -> Iterator[str]:
     for place in places:
         if isinstance(place, Mapping):
             for name, value in place.items():
-                if SECRET.search(str(name)) and isinstance(value, str):
-                    yield value.split()[-1] if value.strip() else ""  # of `Bearer ...`
-
-
-def masked(data: bytes, secrets: Iterable[bytes]) -> bytes:
-    """Return the data without the secrets: an agent can print them, with its own tools."""
-    for secret in secrets:
-        data = data.replace(secret, MASK)
-    return data
+                if names_a_secret(name) and isinstance(value, str):
+                    yield value

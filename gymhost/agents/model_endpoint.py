@@ -6,12 +6,10 @@ import json
 import logging
 import math
 import random
-import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 
 import anyio
@@ -19,9 +17,10 @@ import httpx2
 import pydantic_core
 
 from gymhost.agents.base import AgentFailure
+from gymhost.agents.tls import tls
 from gymhost.models import JSONObject
 
-__all__ = ["ContextOverflow", "ModelEndpoint", "tls"]
+__all__ = ["ContextOverflow", "ModelEndpoint"]
 
 logger = logging.getLogger("gymhost.agents")
 
@@ -162,12 +161,6 @@ class ModelEndpoint:
         # some servers repeat the key that they refuse
         hidden = message.replace(self._key, "***") if self._key else message
         return hidden[:TOLD]
-
-
-@cache
-def tls() -> ssl.SSLContext:
-    """Return what checks certificates: reading them takes 40 ms, too long for each rollout."""
-    return httpx2.create_ssl_context()
 
 
 async def _read(response: httpx2.Response) -> bytes:

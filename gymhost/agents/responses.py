@@ -136,7 +136,7 @@ def _input(task: Task) -> list[JSONObject]:
     if isinstance(given, list) and given and all(isinstance(item, dict) for item in given):
         return given
     message = "the task asks nothing: its responses_create_params.input is no text and no messages"
-    raise AgentFailure(message, terminal=True)
+    raise AgentFailure(message, "invalid_task", terminal=True)
 
 
 def _own_tools(task: Task, toolbox: Toolbox) -> list[JSONObject]:

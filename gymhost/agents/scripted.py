@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Generator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import Any, Self
 
 import httpx2
 import pydantic_core
 from pydantic import ValidationError
 
 from gymhost.agents.base import AgentFailure, AgentRun, McpServers
+from gymhost.agents.mcp_servers import CALL_SECONDS, McpServer, connect, connections
 from gymhost.client import UNLIMITED
 from gymhost.episode import answer_item, call_items
 from gymhost.lean_http import lean_transport
 from gymhost.models import TOKEN_HEADER, JSONObject, Reference, ReferenceCall, Task
 
-if TYPE_CHECKING:
-    import mcp
-
 __all__ = ["Scripted"]
 
-CALL_SECONDS = 600  # a tool of ours has a limit of its own
 TIMEOUT = httpx2.Timeout(30, read=CALL_SECONDS)
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
@@ -65,18 +60,8 @@ class Scripted:
             run.output += reference.trajectory
             run.stop_reason = "completed"
             return
-        failure: AgentFailure | None = None
-        try:
-            async with AsyncExitStack() as stack:
-                servers = _Servers(mcp, self._connections, stack)
-                try:
-                    await _play(reference, servers, run)
-                except AgentFailure as exc:  # raised below, and not in a group
-                    failure = exc
-        except ExceptionGroup as exc:  # the MCP client's, of a server that ended badly
-            failure = failure or AgentFailure(f"an MCP server failed: {_leaf(exc)}", "mcp_error")
-        if failure is not None:
-            raise failure
+        async with connections() as stack:
+            await _play(reference, _Servers(mcp, self._connections, stack), run)
 
 
 async def _play(reference: Reference, servers: _Servers, run: AgentRun) -> None:
@@ -87,12 +72,6 @@ async def _play(reference: Reference, servers: _Servers, run: AgentRun) -> None:
     run.turns += 1
     run.output.append(answer_item(reference.answer))
     run.stop_reason = "completed"
-
-
-def _leaf(error: Exception) -> str:
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return _one_line(error) or type(error).__name__
 
 
 class _Connections:
@@ -167,7 +146,7 @@ class _Servers:
         self._mcp = servers
         self._connections = connections
         self._stack = stack
-        self._clients: dict[str, mcp.Client] = {}
+        self._others: dict[str, McpServer] = {}
         self._owners: dict[str, str] = {}
 
     async def call(self, call: ReferenceCall) -> str:
@@ -178,10 +157,8 @@ class _Servers:
             params = {"name": tool, "arguments": call.arguments}
             result = await _post(self._connections, server, config, "tools/call", params)
             return _text(result)
-        with _said_of(server):
-            client = await self._client(server, config)
-            answer = await client.call_tool(tool, call.arguments)
-        return "\n".join(block.text for block in answer.content if block.type == "text")
+        connected = await self._connected(server, config)
+        return (await connected.call(tool, call.arguments)).text
 
     async def _resolve(self, name: str) -> tuple[str, str]:
         """Return the server and the tool that a name means."""
@@ -208,55 +185,12 @@ class _Servers:
         if _is_gymhosts(config):
             result = await _post(self._connections, server, config, "tools/list", {})
             return [str(tool["name"]) for tool in result.get("tools", ())]
-        with _said_of(server):
-            client = await self._client(server, config)
-            return [tool.name for tool in (await client.list_tools()).tools]
+        return [tool.name for tool in (await self._connected(server, config)).tools]
 
-    async def _client(self, server: str, config: JSONObject) -> mcp.Client:
-        if server not in self._clients:
-            # here: it takes most of a second to import, and gymhost's own tools do without
-            import mcp
-
-            transport = await self._transport(config)
-            self._clients[server] = await self._stack.enter_async_context(
-                mcp.Client(transport, read_timeout_seconds=CALL_SECONDS)
-            )
-        return self._clients[server]
-
-    async def _transport(self, config: JSONObject) -> Any:
-        if "url" in config:
-            from mcp.client.streamable_http import streamable_http_client
-
-            headers: Mapping[str, str] = config.get("headers") or {}
-            client = httpx2.AsyncClient(headers=dict(headers), timeout=TIMEOUT)
-            http = await self._stack.enter_async_context(client)
-            return streamable_http_client(config["url"], http_client=http)
-        from mcp.client.stdio import StdioServerParameters, stdio_client
-
-        parameters = StdioServerParameters(
-            command=config["command"], args=config.get("args") or [], env=config.get("env")
-        )
-        # what a server logs is nobody's
-        return stdio_client(parameters, errlog=self._stack.enter_context(_nowhere()))
-
-
-def _nowhere() -> TextIO:
-    return Path(os.devnull).open("w")
-
-
-@contextmanager
-def _said_of(server: str) -> Generator[None]:
-    """Say which server failed.
-
-    Raises: AgentFailure.
-    """
-    try:
-        yield
-    except AgentFailure:
-        raise
-    except Exception as exc:  # whatever the transport and the SDK raise
-        told = f"the MCP server {server!r} failed: {_leaf(exc)}"
-        raise AgentFailure(told, "mcp_error") from exc
+    async def _connected(self, server: str, config: JSONObject) -> McpServer:
+        if server not in self._others:
+            self._others[server] = await connect(self._stack, server, config)
+        return self._others[server]
 
 
 def _is_gymhosts(config: JSONObject) -> bool:

@@ -21,6 +21,8 @@ NOISE_LIMIT = 2000  # characters
 TERMINAL_ERRORS = ("authentication_failed", "billing_error", "model_not_found")
 TERMINAL_STATUSES = (401, 402, 403, 404)
 
+NO_LOGIN = "It sees no login of yours: give the agent the option api_key or auth_token"
+
 
 class StreamJson:
     """What one run of the CLI prints. What is not known here is passed over."""
@@ -148,6 +150,8 @@ class StreamJson:
         if "timed out" in words:
             return AgentFailure(words, "model_timeout")
         terminal = status in TERMINAL_STATUSES or kind in TERMINAL_ERRORS
+        if "/login" in words:  # what it advises is of no use here
+            words += f". {NO_LOGIN}"
         return AgentFailure(words, "model_error", terminal=terminal)
 
 

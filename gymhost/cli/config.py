@@ -14,7 +14,8 @@ from gymhost.cli.output import table
 from gymhost.cli.settings import ConfigFile, with_flags
 from gymhost.config import Configuration, load_configuration
 from gymhost.config.problems import Place, dotted
-from gymhost.config.text import Text, names_a_secret
+from gymhost.config.text import Text
+from gymhost.redaction import names_a_secret
 
 __all__ = ["config"]
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gymhost import __version__
+from gymhost.agents.find import BUILT_IN
 from gymhost.asgi import create_host
 from gymhost.cli.output import line, table
 from gymhost.cli.settings import ConfigFile
 from gymhost.config import load_settings
+from gymhost.host import Host
 from gymhost.logs import configure_logging
+from gymhost.plugin_records import PluginRecord
 
 __all__ = ["list_plugins"]
+
+Row = tuple[str, str, str, str, str]
 
 
 def list_plugins(
@@ -29,7 +36,7 @@ def list_plugins(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """List the installed plugins, and why the failed ones fail. Starts none of them.
+    """List the installed plugins and agents, and why the failed ones fail. Starts none of them.
 
     Exit code 1 where one fails; with --url, also where one is degraded: too many of its threads
     were abandoned, and still run.
@@ -48,22 +55,40 @@ def list_plugins(
     settings = load_settings(config)
     configure_logging(quiet=True)
     host = create_host(settings)
-    rows = []
-    for record in sorted(host.records, key=lambda record: record.name):
-        mount = host.mounts.get(record.name)
-        tools = ", ".join(tool.name for tool in mount.tools) if mount is not None else ""
-        origin = f"{record.distribution or '-'} {record.version or ''}".strip()
-        rows.append((record.name, record.kind, record.status, origin, record.reason or tools))
-    if not rows:
+    if not host.records:
         line("No plugins are installed. Try: pip install gym-env-weather")
         return
-    table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), rows)
-    failed = [record for record in host.records if record.error is not None]
+    records = sorted(host.records, key=lambda record: record.name)
+    agents = list(_agent_rows(host))
+    rows = [_plugin_row(record, host) for record in records]
+    table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), [*rows, *agents])
+    failed = [record for record in records if record.error is not None]
     for record in failed if verbose else ():
         line(f"\n{record.name}:")
         line(record.traceback.rstrip())
-    if failed:
+    if failed or any(row[2] == "failed" for row in agents):
         raise typer.Exit(1)
+
+
+def _plugin_row(record: PluginRecord, host: Host) -> Row:
+    mount = host.mounts.get(record.name)
+    tools = ", ".join(tool.name for tool in mount.tools) if mount is not None else ""
+    return record.name, record.kind, record.status, _origin(record), record.reason or tools
+
+
+def _agent_rows(host: Host) -> Iterator[Row]:
+    for name in sorted(BUILT_IN):
+        yield name, "agent", "up", f"gymhost {__version__}", ""
+    for name, owner in sorted(host.agent_owners.items()):
+        if name in BUILT_IN:
+            taken = "the name is taken by an agent of gymhost's own"
+            yield name, "agent", "failed", _origin(owner), taken
+        else:
+            yield name, "agent", "up", _origin(owner), ""
+
+
+def _origin(record: PluginRecord) -> str:
+    return f"{record.distribution or '-'} {record.version or ''}".strip()
 
 
 def _list_running(url: str, config: Path | None) -> None:

@@ -89,11 +89,11 @@ def rollout(
       gymhost rollout weather --url http://gym.example:8000 -i tasks.jsonl
     """
     # here: a shell that completes a word imports this file
-    from gymhost.cli import rollout_run
+    from gymhost.cli import rollout_parts, rollout_run
     from gymhost.rollouts.runner import Plan
 
     rollout_run.rollout(
-        rollout_run.Wanted(
+        rollout_parts.Wanted(
             name=name,
             agent=agent,
             input=input_file,

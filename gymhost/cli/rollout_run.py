@@ -1,4 +1,4 @@
-"""What `gymhost rollout` does: find the agent and the tasks, play them, and say what came out."""
+"""What `gymhost rollout` does: play an agent's attempts, obey signals, and say what came out."""
 
 from __future__ import annotations
 
@@ -6,77 +6,44 @@ import dataclasses
 import gc
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     ExitStack,
     asynccontextmanager,
+    contextmanager,
 )
-from dataclasses import dataclass
-from pathlib import Path
 from shlex import join
+from textwrap import shorten
 
 import anyio
 import typer
 
 import gymhost
-from gymhost.agents.base import Agent
-from gymhost.agents.find import BUILT_IN, UnknownAgent, find_agent
-from gymhost.asgi import create_host
 from gymhost.cli.by_hand import check_environment
 from gymhost.cli.embedded import embedded
 from gymhost.cli.interrupts import INTERRUPTED
 from gymhost.cli.output import line, note
 from gymhost.cli.remote import Remote, chosen_remote, connected
+from gymhost.cli.rollout_parts import Chosen, Wanted, agent_of, host_of, rows_of
 from gymhost.client import ApiError, Client
-from gymhost.config import AgentSettings, ConfigError, Configuration, load_configuration
+from gymhost.config import ConfigError, load_configuration
 from gymhost.config.mask import Mask
-from gymhost.config.text import plain, secrets_in
-from gymhost.errors import GymhostError, PluginLoadError
 from gymhost.host import Host
-from gymhost.instances import instantiate
 from gymhost.lean_http import lean_transport
 from gymhost.logs import configure_logging
-from gymhost.models import JSONObject
-from gymhost.plugin_records import describe
 from gymhost.rollouts import progress
 from gymhost.rollouts.attempt import Attempts
-from gymhost.rollouts.inputs import InputError, materialized, rows_of_file, rows_of_tasks
-from gymhost.rollouts.mcp_config import McpConfigError, StaticServers, read_servers
+from gymhost.rollouts.inputs import InputError, materialized
 from gymhost.rollouts.patience import Patience
 from gymhost.rollouts.records import RecordRefused, Records, open_records
-from gymhost.rollouts.runner import Plan, Runner, Tally
+from gymhost.rollouts.runner import Runner, Tally
 from gymhost.server import Backend
 
-__all__ = ["Wanted", "rollout"]
+__all__ = ["rollout"]
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the command line says."""
-
-    name: str
-    agent: str
-    input: Path | None
-    dataset: str | None
-    output: Path
-    attempts: int
-    limit: int | None
-    timeout: float
-    resume: bool
-    url: str | None
-    config: Path | None
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """An agent, ready to work, and what it must not tell."""
-
-    agent: Agent
-    servers: StaticServers
-    secrets: list[str]
+TOLD = 300  # characters of a failure: its row has all of it
 
 
 def rollout(wanted: Wanted) -> None:
@@ -93,9 +60,9 @@ def rollout(wanted: Wanted) -> None:
     wanted = dataclasses.replace(
         wanted, plan=dataclasses.replace(wanted.plan, grace=loaded.settings.grace)
     )
-    host = _host(wanted, loaded)
-    chosen = _agent(wanted, loaded, host)
-    rows = _rows(wanted, loaded, host)
+    host = host_of(wanted, loaded)
+    chosen = agent_of(wanted, loaded, host)
+    rows = rows_of(wanted, loaded, host)
     remote = chosen_remote(wanted.url, wanted.config) if wanted.url else None
     lines = materialized(rows, wanted.attempts, wanted.agent)
     header = {"environment": wanted.name, "agent": wanted.agent, "attempts": wanted.attempts}
@@ -113,91 +80,78 @@ def rollout(wanted: Wanted) -> None:
         raise typer.Exit(status)
 
 
-def _host(wanted: Wanted, loaded: Configuration) -> Host | None:
-    """Return a host of what is installed here, where something of it is needed."""
-    own_tasks = wanted.input is None and wanted.dataset is None
-    if wanted.url and not own_tasks and _type(wanted, loaded)[0] in BUILT_IN:
-        return None
-    return create_host(loaded.settings, store="memory://" if wanted.url else loaded.settings.store)
-
-
-def _type(wanted: Wanted, loaded: Configuration) -> tuple[str, AgentSettings]:
-    settings = loaded.settings.agents.get(wanted.agent, AgentSettings())
-    return settings.type or wanted.agent, settings
-
-
-def _agent(wanted: Wanted, loaded: Configuration, host: Host | None) -> _Chosen:
-    kind, settings = _type(wanted, loaded)
-    try:
-        factory = find_agent(kind, host.agents if host is not None else {})
-        agent: Agent = instantiate(factory, settings.options)
-        servers = read_servers(plain(settings.mcp_config))
-    except UnknownAgent as exc:
-        configured = ", ".join(sorted(loaded.settings.agents))
-        more = f", and in the configuration: {configured}" if configured else ""
-        raise ConfigError([f"{exc}{more}"]) from exc
-    except (PluginLoadError, McpConfigError) as exc:
-        raise ConfigError([f"the agent {wanted.agent!r}: {describe(exc)}"]) from exc
-    # a file has no `${NAME}`: what is secret in it has a name that says so
-    inline = settings.mcp_config if isinstance(settings.mcp_config, dict) else servers
-    secrets = [*secrets_in(settings.options), *secrets_in(inline)]
-    bare = [each.split()[-1] for each in secrets if " " in each]  # `Bearer KEY`
-    return _Chosen(agent, StaticServers(servers), [*secrets, *bare])
-
-
-def _rows(wanted: Wanted, loaded: Configuration, host: Host | None) -> Iterator[JSONObject]:
-    path = wanted.input
-    if wanted.dataset is not None:
-        path = _dataset(wanted, loaded)
-    if path is not None:
-        return rows_of_file(path, wanted.limit)
-    assert host is not None
-    if wanted.name not in host.mounts:
-        reasons = [each.reason for each in host.records if each.name == wanted.name]
-        known = f"installed here: {', '.join(sorted(host.mounts)) or 'none'}"
-        why = (reasons[0] if reasons else None) or known
-        if wanted.url:
-            why += ". To play tasks at --url, name them with --input"
-        raise ConfigError([f"no environment is named {wanted.name!r}: {why}"])
-    return _own_rows(wanted, host)
-
-
-def _own_rows(wanted: Wanted, host: Host) -> Iterator[JSONObject]:
-    found = False
-    try:
-        for row in rows_of_tasks(
-            wanted.name, host.mounts[wanted.name].instance.tasks(), wanted.limit
-        ):
-            found = True
-            yield row
-    except InputError:
-        raise
-    except (Exception, SystemExit) as exc:
-        # the author's code
-        raise InputError(f"the tasks of {wanted.name} can't be read: {describe(exc)}") from exc
-    if not found:
-        raise InputError(f"{wanted.name} has no tasks of its own: name some with --input")
-
-
-def _dataset(wanted: Wanted, loaded: Configuration) -> Path:
-    """Return a dataset's file: beside the configuration, where its path is relative."""
-    environment = loaded.settings.environments.get(wanted.name)
-    datasets = environment.datasets if environment is not None else {}
-    if wanted.dataset not in datasets:
-        known = ", ".join(sorted(datasets)) or "none"
-        told = f"{wanted.name} has no dataset {wanted.dataset!r} in the configuration"
-        raise ConfigError([f"{told}. Known: {known}"])
-    folder = Path(loaded.document.name).parent if loaded.document is not None else Path()
-    return folder / datasets[wanted.dataset]
-
-
 async def _main(
     wanted: Wanted,
     records: Records,
-    chosen: _Chosen,
+    chosen: Chosen,
     host: Host | None,
     remote: Remote | None,
     backend: Backend,
+) -> int:
+    """Play, with an eye on signals till all is closed: asyncio's own way with Ctrl-C would cancel
+    what closes, too, and then wait for it for ever.
+    """
+    failure: Exception | None = None
+    status = INTERRUPTED
+    everything = anyio.CancelScope()
+    stopping = _Stopping(everything)
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stopping.obey, signals)
+            try:
+                with everything:
+                    status = await _serve_and_play(
+                        wanted, records, chosen, host, remote, backend, stopping
+                    )
+            except Exception as exc:  # noqa: BLE001 - raised below, and not in a group
+                failure = exc
+            tasks.cancel_scope.cancel()
+    if stopping.stopped:  # and all that is left to do is to leave
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if failure is not None:
+        raise failure
+    return status
+
+
+class _Stopping:
+    """What a signal stops: before the run everything, during the run that, and then nothing."""
+
+    def __init__(self, everything: anyio.CancelScope) -> None:
+        self._everything = everything
+        self._runner: Runner | None = None
+        self._over = False
+        self.stopped = False
+
+    async def obey(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for _ in signals:
+            self.stopped = True
+            if self._runner is None:
+                self._everything.cancel()
+            elif not self._over:
+                if self._runner.interrupted:
+                    note("ending the attempts that run")
+                else:
+                    note("stopping: the attempts that run may end; Ctrl-C again ends them now")
+                self._runner.stop()
+
+    @contextmanager
+    def of(self, runner: Runner) -> Generator[None]:
+        """Stop this runner, for as long as the block runs."""
+        self._runner = runner
+        try:
+            yield
+        finally:
+            self._over = True
+
+
+async def _serve_and_play(
+    wanted: Wanted,
+    records: Records,
+    chosen: Chosen,
+    host: Host | None,
+    remote: Remote | None,
+    backend: Backend,
+    stopping: _Stopping,
 ) -> int:
     async with AsyncExitStack() as stack:
         if remote is None:
@@ -225,9 +179,11 @@ async def _main(
         gc.collect()
         gc.freeze()
         try:
-            await _play(runner)
+            with stopping.of(runner):
+                async with _progress(runner):
+                    await runner.run()
         finally:
-            _report(runner.tally(), records, wanted)
+            _report(runner.tally(), attempts.told, records, wanted)
     return _status(runner)
 
 
@@ -245,30 +201,6 @@ async def _versions(client: Client, name: str) -> dict[str, str]:
     return versions
 
 
-async def _play(runner: Runner) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        failure: GymhostError | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_obey, signals, runner)
-            async with _progress(runner):
-                try:
-                    await runner.run()
-                except GymhostError as exc:  # raised below, and not in a group
-                    failure = exc
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-
-async def _obey(signals: AsyncIterator[signal.Signals], runner: Runner) -> None:
-    async for _ in signals:
-        if runner.interrupted:
-            note("ending the attempts that run")
-        else:
-            note("stopping: the attempts that run may end; Ctrl-C again ends them now")
-        runner.stop()
-
-
 @asynccontextmanager
 async def _progress(runner: Runner) -> AsyncGenerator[None]:
     terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -277,13 +209,16 @@ async def _progress(runner: Runner) -> AsyncGenerator[None]:
         yield
 
 
-def _report(tally: Tally, records: Records, wanted: Wanted) -> None:
+def _report(tally: Tally, told: Mapping[str, str], records: Records, wanted: Wanted) -> None:
     missing = tally.total - tally.scored - sum(tally.failed.values())
     line(f"{tally.scored} of {tally.total} scored, {progress.describe(tally)}")
     line(f"rollouts  {records.files.output}")
     if sum(tally.failed.values()):
         line(f"failures  {records.files.failures}")
     line(f"inputs    {records.files.inputs}")
+    for kind in tally.failed:
+        if kind in told:
+            note(f"{kind}: {shorten(told[kind], TOLD)}")
     if tally.failed or missing:
         note(f"resume with: {join(_resuming(sys.argv[1:], wanted))}")
 

@@ -12,7 +12,8 @@ import yaml
 
 from gymhost.config.interpolation import ReferenceProblem, Substitute
 from gymhost.config.problems import ConfigError, Place
-from gymhost.config.text import Text, names_a_secret
+from gymhost.config.text import Text
+from gymhost.redaction import names_a_secret
 
 __all__ = ["Document", "read_document", "read_names"]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
-__all__ = ["Text", "names_a_secret", "plain", "secrets_in"]
+from gymhost.redaction import names_a_secret
 
-# auth is one, and authorization; an author is none
-SECRET = re.compile("key|token|passw|secret|credential|auth(?!or(?!i[sz]))", re.IGNORECASE)
+__all__ = ["Text", "plain", "secrets_in"]
 
 
 class Text(str):
@@ -24,11 +22,6 @@ class Text(str):
 
     def __repr__(self) -> str:
         return "'***'"
-
-
-def names_a_secret(name: object) -> bool:
-    """Whether an option of this name is not to be shown."""
-    return SECRET.search(str(name)) is not None
 
 
 def plain(value: Any) -> Any:

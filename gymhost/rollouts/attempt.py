@@ -18,6 +18,7 @@ from gymhost.agents.base import Agent, AgentFailure, AgentRun
 from gymhost.client import ApiError, Client
 from gymhost.clock import Clock, SystemClock
 from gymhost.models import JSONObject, SeedAnswer, Task
+from gymhost.redaction import Redaction
 from gymhost.rollouts.done import Key, Pending
 from gymhost.rollouts.inputs import task_of
 from gymhost.rollouts.mcp_config import StaticServers
@@ -32,7 +33,6 @@ TERMINAL = frozenset({"invalid_request", "task_mismatch", "body_too_large"})
 """Failures of a task that would be the same the next time."""
 LOST = frozenset({"session_lost", "session_expired", "session_closed"})
 CLOSING_SECONDS = 10.0
-SHORTEST_SECRET = 6  # a shorter one is in many texts that tell nothing
 
 
 class Failure(Exception):
@@ -103,8 +103,10 @@ class Attempts:
         self._timeout = timeout
         self._servers = servers or StaticServers({})
         self._versions = dict(versions or {})
-        self._secrets = list(secrets)
+        self._hide = Redaction(secrets)
         self._clock = clock or SystemClock()
+        self.told: dict[str, str] = {}
+        """What the last failure of each class in this run was, without the secrets."""
         # a session that another runner has used is not to be gone on with: its key is not ours
         self._launch = uuid4().hex[:12]
 
@@ -303,21 +305,18 @@ class Attempts:
             **({"problem": failure.problem} if failure.problem is not None else {}),
             **self._facts(trying),
         }
+        message = failure.message.encode("utf-8", "replace")
         try:
             line = pydantic_core.to_json(row, inf_nan_mode="null")
         except (ValueError, RecursionError):  # what it has done so far can't be written
             trying.run = AgentRun()
-            message = failure.message.encode("utf-8", "replace").decode()
-            row = {**row, **self._facts(trying), "_ng_failure_message": message}
+            row = {**row, **self._facts(trying), "_ng_failure_message": message.decode()}
             line = pydantic_core.to_json(row, inf_nan_mode="null")
         line = self._without_secrets(trying, line) + b"\n"
+        self.told[failure.failure_class] = self._without_secrets(trying, message).decode()
         await self._records.fail(
             trying.key, line, failure.failure_class, trying.number, terminal=failure.terminal
         )
 
     def _without_secrets(self, trying: _Try, text: bytes) -> bytes:
-        for secret in (*trying.secrets, *self._secrets):
-            written = pydantic_core.to_json(secret)[1:-1]
-            if len(written) >= SHORTEST_SECRET and written in text:
-                text = text.replace(written, b"***")
-        return text
+        return self._hide(Redaction(trying.secrets)(text))

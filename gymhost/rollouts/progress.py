@@ -62,11 +62,56 @@ async def lines(
     """Say a line every few seconds, for as long as the block runs."""
     pace = Pace(clock or SystemClock())
 
+    def show() -> None:
+        now = tally()
+        say(_line(now, pace.left(now)))
+
+    async with _repeated(show, seconds):
+        yield
+
+
+@asynccontextmanager
+async def display(
+    tally: Callable[[], Tally], *, clock: Clock | None = None
+) -> AsyncGenerator[None]:
+    """Show a bar on standard error, and below it what came out, for as long as the block runs.
+
+    What others write there meanwhile, a log or a warning, stands above.
+    """
+    # here: a program that reads lines does without
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    pace = Pace(clock or SystemClock())
+
+    def picture() -> Group:
+        now = tally()
+        left = pace.left(now)
+        ended = now.scored + sum(now.failed.values())
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=now.total, completed=ended, width=40),
+            Text(f"{ended}/{now.total}", no_wrap=True),
+            Text("" if left is None else f"{_duration(left)} left", no_wrap=True),
+        )
+        # as many lines as it takes: each kind of failure is to be seen
+        return Group(bar, Text(f"{describe(now)}, {now.running} running"))
+
+    console = Console(stderr=True, highlight=False)
+    with Live(picture(), console=console, auto_refresh=False, transient=True) as live:
+        async with _repeated(lambda: live.update(picture(), refresh=True), REFRESH_SECONDS):
+            yield
+
+
+@asynccontextmanager
+async def _repeated(show: Callable[[], None], seconds: float) -> AsyncGenerator[None]:
     async def repeat() -> None:
         while True:
             await anyio.sleep(seconds)
-            now = tally()
-            say(_line(now, pace.left(now)))
+            show()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(repeat)
@@ -74,48 +119,3 @@ async def lines(
             yield
         finally:
             tasks.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def display(
-    tally: Callable[[], Tally], *, clock: Clock | None = None
-) -> AsyncGenerator[None]:
-    """Show a bar on standard error, for as long as the block runs."""
-    # here: a program that reads lines does without
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    pace = Pace(clock or SystemClock())
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
-    console = Console(stderr=True, highlight=False)
-    with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
-        task = progress.add_task("", total=None, left="")
-
-        def show() -> None:
-            now, left = tally(), pace.left(tally())
-            progress.update(
-                task,
-                total=now.total,
-                completed=now.scored,
-                description=describe(now),
-                left="" if left is None else f"{_duration(left)} left",
-                refresh=True,
-            )
-
-        async def repeat() -> None:
-            while True:
-                show()
-                await anyio.sleep(REFRESH_SECONDS)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(repeat)
-            try:
-                yield
-            finally:
-                tasks.cancel_scope.cancel()
-        show()

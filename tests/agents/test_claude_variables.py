@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gymhost.agents.claude_variables import check_names, masked, secrets_of, variables
+from gymhost.agents.claude_variables import check_names, redaction, variables
 
 FOLDER = Path("/folder")
 KEY = "the-control-key"
@@ -60,13 +60,12 @@ def test_a_variable_of_gymhost_is_never_passed_on(name: str) -> None:
         check_names(["EDITOR", name])
 
 
-def test_secrets_are_masked_wherever_they_stand() -> None:
-    env = {"ANTHROPIC_API_KEY": "sk-12345678", "MCP_TIMEOUT": "1000000000", "MY_TOKEN": "short"}
+def test_what_is_named_like_a_secret_is_hidden() -> None:
+    env = {"ANTHROPIC_API_KEY": "sk-12345678", "MCP_TIMEOUT": "1000000000"}
     mcp = {
         "a": {"headers": {"Authorization": "Bearer abcdefgh", "Accept": "application/json"}},
         "b": {"command": "b", "env": {"PASSWORD": "sk-12345678-and-more", "N_TOKENS": 5}},
         "c": {"command": "c", "env": None},
     }
-    secrets = secrets_of(env, mcp)
-    text = b"sk-12345678-and-more sk-12345678 Bearer abcdefgh application/json 1000000000 short"
-    assert masked(text, secrets) == b"*** *** Bearer *** application/json 1000000000 short"
+    text = b"sk-12345678-and-more sk-12345678 abcdefgh application/json 1000000000"
+    assert redaction(env, mcp)(text) == b"*** *** *** application/json 1000000000"

@@ -221,6 +221,11 @@ def test_an_error_event_says_what_the_result_does_not() -> None:
     assert reader.failure.terminal
 
 
+def test_without_a_key_the_advice_is_one_that_helps() -> None:
+    _, reader = read([success(is_error=True, result="Not logged in · Please run /login")])
+    assert str(reader.failure).endswith("give the agent the option api_key or auth_token")
+
+
 def test_a_run_that_never_asked_the_model_is_no_attempt() -> None:
     _, reader = read([success(result="")])
     assert reader.failure is not None

@@ -73,7 +73,7 @@ async def test_a_server_that_fails_is_no_answer(tool: str, complaint: str) -> No
 
 
 async def test_a_call_without_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gymhost.agents.toolbox.CALL_SECONDS", 0.1)
+    monkeypatch.setattr("gymhost.agents.mcp_servers.CALL_SECONDS", 0.1)
     async with odd_tools() as toolbox:
         told = await toolbox.call("mcp__odd__hang", {})
         assert (told.text, told.is_error) == ("The tool did not answer in 0.1 s.", True)

@@ -59,6 +59,30 @@ def test_what_fails_is_listed_with_its_reason(run: Run, site: Path) -> None:
     assert any(row[0] == "weather" and row[2] == "up" for row in ran.rows)
 
 
+AGENTS = """
+from gymhost import hookimpl
+
+class Parrots:
+    @hookimpl
+    def register_agents(self, register):
+        register("parrot", Parrots)
+        register("scripted", Parrots)
+"""
+
+
+def test_agents_are_listed_gymhosts_own_and_registered_ones(run: Run, site: Path) -> None:
+    install(site, "parrots", AGENTS, {"parrots": "Parrots"}, version="3.0")
+    ran = run("list")
+    agents = [row for row in ran.rows if row[1] == "agent"]
+    assert [row[0] for row in agents] == [
+        *("claude-code", "responses", "scripted", "parrot", "scripted")
+    ]
+    assert agents[3][1:] == ["agent", "up", "parrots 3.0", ""]
+    taken = "the name is taken by an agent of gymhost's own"
+    assert agents[4][1:] == ["agent", "failed", "parrots 3.0", taken]
+    assert ran.code == 1
+
+
 @pytest.mark.parametrize("option", ["--verbose", "-v"])
 def test_verbose_shows_where_it_failed(run: Run, site: Path, option: str) -> None:
     install(site, "gym-broken", BROKEN, {"broken": "Broken"})

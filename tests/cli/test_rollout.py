@@ -78,7 +78,8 @@ def test_what_failed_is_exit_code_one_and_says_how_to_go_on(run: Run, folder: Pa
         "failures  rollouts_failures.jsonl",
     ]
     resume = "resume with: gymhost rollout weather -i t.jsonl --resume"
-    assert ran.err.splitlines() == [resume]
+    why = "no_reference: the task has no reference to play: give the scripted agent a file of steps"
+    assert ran.err.splitlines() == [why, resume]
     refused = run(*command)
     assert (refused.code, refused.out) == (2, "")
     assert "rollouts.jsonl is not empty: go on with its run with --resume" in refused.err

@@ -183,3 +183,16 @@ def test_completion_imports_neither_a_server_nor_a_plugin(tmp_path: Path) -> Non
         ran = run_shell(words, tmp_path, **more)
         assert (ran.returncode, ran.stderr) == (0, "")
         assert ran.stdout.splitlines()[-1] == ""
+
+
+def test_a_log_stands_above_the_progress_of_rollouts(tmp_path: Path) -> None:
+    (tmp_path / "gymhost.yaml").write_text(
+        "agents: {mine: {type: scripted, mcp_config: {weather: {url: 'http://127.0.0.1:9/'}}}}\n"
+    )
+    command = [GYMHOST, "rollout", "weather", "--agent", "mine"]
+    shown = in_terminal(command, tmp_path, TERM="xterm", NO_COLOR="1", COLUMNS="300")
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))
+    assert any("/5" in line for line in lines)
+    (warning,) = [line for line in lines if "has a server 'weather', too" in line]
+    assert re.match(r"[0-9-]+ [0-9:,]+ WARNING gymhost.rollouts: ", warning)
+    assert "\x1b[3" not in shown

@@ -48,7 +48,9 @@ class Hang:
     """The endpoint never answers."""
 
 
-Step = Say | Use | Refuse | Garbage | Hang
+Turn = Say | Use | Refuse | Garbage | Hang
+Step = Turn | Callable[[Body], Turn]
+"""What the endpoint does, or what makes that of a request."""
 
 
 @dataclass
@@ -64,14 +66,15 @@ class Endpoint:
     closed: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def next(self, body: Body, key: str | None) -> tuple[Step, int]:
-        """Return the step that answers a request, and its number."""
+    def next(self, body: Body, key: str | None) -> tuple[Turn, int]:
+        """Return what answers a request, and its number."""
         with self._lock:
             self.bodies.append(body)
             self.keys.append(key)
             number = len(self.bodies) - 1
         self.asked.set()
-        return self.steps[min(number, len(self.steps) - 1)], number
+        step = self.steps[min(number, len(self.steps) - 1)]
+        return (step(body) if callable(step) else step), number
 
 
 def last_result(body: Body) -> str:

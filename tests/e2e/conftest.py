@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.gates import Gate, open_gate
+from tests.e2e.rollouts import KEY
 from tests.e2e.servers import BACKENDS, STACKS, Flags, Server, Servers
 
 
@@ -40,6 +41,16 @@ def server(
     started.install_gated()
     try:
         yield started.start(*STACKS[request.param])
+    finally:
+        started.end()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Server]:
+    """A server that another process plays against, with KEY."""
+    started = Servers(tmp_path)
+    try:
+        yield started.start(GYMHOST_API_KEY=KEY)
     finally:
         started.end()
 

@@ -66,8 +66,18 @@ class Ended:
 class Rollouts:
     """Runs of one output, in a folder."""
 
-    def __init__(self, folder: Path, rows: Iterable[dict[str, Any]], *arguments: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: Iterable[dict[str, Any]],
+        *arguments: str,
+        environment: str = "sums",
+        **more: str,
+    ) -> None:
+        """`more` are environment variables."""
         self.folder = folder
+        self._environment = environment
+        self._variables = variables(folder, **{"GYMHOST_API_KEY": KEY, **more})
         self.output = folder / "rollouts.jsonl"
         with (folder / "tasks.jsonl").open("w") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -75,10 +85,10 @@ class Rollouts:
 
     def start(self, *more: str, **options: Any) -> subprocess.Popen[str]:
         """Start a run."""
-        command = [GYMHOST, "rollout", "sums", "-i", "tasks.jsonl", *self._arguments, *more]
+        tasks = [self._environment, "-i", "tasks.jsonl"]
         return subprocess.Popen(
-            command,
-            env=variables(self.folder, GYMHOST_API_KEY=KEY),
+            [GYMHOST, "rollout", *tasks, *self._arguments, *more],
+            env=self._variables,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

