@@ -27,7 +27,7 @@ COMMANDS = {
     ),
     "list": (
         "gymhost.cli.list:list_plugins",
-        "List the installed plugins and agents, and why the failed ones fail.",
+        "List plugins and agents, and why the failed ones fail.",
     ),
     "check": (
         "gymhost.cli.check:check",

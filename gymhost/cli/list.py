@@ -36,7 +36,7 @@ def list_plugins(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """List the installed plugins and agents, and why the failed ones fail. Starts none of them.
+    """List plugins and agents, and why the failed ones fail. Starts none of them.
 
     Exit code 1 where one fails; with --url, also where one is degraded: too many of its threads
     were abandoned, and still run.
