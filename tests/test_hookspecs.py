@@ -55,6 +55,7 @@ def test_the_docs_examples_are_the_tested_files() -> None:
         "polite",
         "slow_verify",
         "time_limit",
+        "workshop",
     ]
 
 
