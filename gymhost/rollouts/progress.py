@@ -113,9 +113,14 @@ async def _repeated(show: Callable[[], None], seconds: float) -> AsyncGenerator[
             await anyio.sleep(seconds)
             show()
 
+    failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(repeat)
         try:
             yield
+        except Exception as exc:  # noqa: BLE001 - raised below, and not in a group
+            failure = exc
         finally:
             tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

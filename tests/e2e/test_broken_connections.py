@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.gates import Gate
 from tests.e2e.raw import connect, request
-from tests.e2e.servers import Server, seed
+from tests.e2e.servers import HTTP2, Server, seed
 from tests.e2e.test_disconnects import record, until
 from tests.e2e.test_http2 import Connection, http2
 from tests.http.wire import Post, call
@@ -63,6 +63,7 @@ def start_call(connection: Connection, sent: Post) -> int:
     return stream
 
 
+@pytest.mark.parametrize("server", HTTP2, indirect=True)
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
 def test_an_http2_connection_that_breaks_lets_its_calls_run_to_their_end(
     server: Server,

@@ -189,7 +189,9 @@ def test_a_full_disk_is_one_line_and_resuming_works(hosts: Servers) -> None:
 
     last = rollouts.run(preexec_fn=limit)
     assert last.code == 1
-    (line,) = [each for each in last.err.splitlines() if not each.startswith("resume with")]
+    found = [each for each in last.err.splitlines() if not each.startswith("resume with")]
+    assert len(found) == 1, last.err
+    (line,) = found
     assert line.startswith("gymhost: rollouts")
     assert line.endswith("can't be written: File too large")
     with host.client() as http:
