@@ -375,7 +375,8 @@ class Host:
         mounts: dict[str, Mount] = {}
         for each in loaded:
             try:
-                mounts[each.record.name] = Mount(each, self._manager, siblings)
+                with each.record.timed():
+                    mounts[each.record.name] = Mount(each, self._manager, siblings)
             except Exception as exc:  # noqa: BLE001 - take_out logs it
                 self._loader.take_out(each.record, each.instance, exc)
         return mounts

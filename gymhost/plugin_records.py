@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +32,17 @@ class PluginRecord:
     error: BaseException | None = None
     mask: Callable[[str], str] = field(default=_as_it_is, repr=False, compare=False)
     """Hides the operator's secrets, which an author's error may quote."""
+    seconds: float = field(default=0.0, compare=False)
+    """What importing it, building it and reading its tools took, without shared imports."""
+
+    @contextmanager
+    def timed(self) -> Generator[None]:
+        """Add what the block takes."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - begun
 
     @property
     def reason(self) -> str | None:

@@ -64,6 +64,8 @@ class _Source:
     distribution: str | None = None
     version: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    """What importing it took."""
 
 
 class PluginLoader:
@@ -108,9 +110,12 @@ class PluginLoader:
             self._let_register(extension)
 
     def _take(self, plugin: Installed, record: PluginRecord) -> None:
-        loaded = plugin.load()
+        with record.timed():
+            loaded = plugin.load()
         if isinstance(loaded, type) and issubclass(loaded, Environment):
-            self._sources[record.name] = _Source(loaded, record.distribution, record.version)
+            self._sources[record.name] = _Source(
+                loaded, record.distribution, record.version, seconds=record.seconds
+            )
             return
         record.kind = "extension"
         try:
@@ -135,7 +140,8 @@ class PluginLoader:
     def _register_extension(
         self, plugin: object, record: PluginRecord, options: Mapping[str, Any] = {}
     ) -> Extension:
-        instance = instantiate(plugin, options) if isinstance(plugin, type) else plugin
+        with record.timed():
+            instance = instantiate(plugin, options) if isinstance(plugin, type) else plugin
         if options and instance is plugin:
             raise PluginLoadError(f"it is no class: it takes no options ({', '.join(options)})")
         if isinstance(instance, Environment):
@@ -243,7 +249,10 @@ class PluginLoader:
             check_name(name)
             source = self._source(name, config)
             record.distribution, record.version = source.distribution, source.version
-            instance = self._instance(name, source, config)
+            # importing is the first mount's: the others of the same class had it for nothing
+            record.seconds, source.seconds = source.seconds, 0.0
+            with record.timed():
+                instance = self._instance(name, source, config)
             check_environment(self._manager, instance)
             self._manager.register(instance, name=f"environment:{name}")
         except AUTHOR_ERRORS as exc:

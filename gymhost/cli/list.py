@@ -34,6 +34,10 @@ def list_plugins(
             help="List what this running gymhost serves, instead: what is up, degraded or failed.",
         ),
     ] = None,
+    timings: Annotated[
+        bool,
+        typer.Option(help="Show what importing and building each took, the slowest first."),
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """List plugins and agents, and why the failed ones fail. Starts none of them.
@@ -46,6 +50,8 @@ def list_plugins(
       gymhost list
 
       gymhost list --verbose
+
+      gymhost list --timings
 
       gymhost list --url http://127.0.0.1:8000
     """
@@ -61,13 +67,26 @@ def list_plugins(
     records = sorted(host.records, key=lambda record: record.name)
     agents = list(_agent_rows(host))
     rows = [_plugin_row(record, host) for record in records]
-    table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), [*rows, *agents])
+    if timings:
+        _show_timings(records)
+    else:
+        table(("NAME", "KIND", "STATUS", "FROM", "TOOLS, OR WHY IT FAILS"), [*rows, *agents])
     failed = [record for record in records if record.error is not None]
     for record in failed if verbose else ():
         line(f"\n{record.name}:")
         line(record.traceback.rstrip())
     if failed or any(row[2] == "failed" for row in agents):
         raise typer.Exit(1)
+
+
+def _show_timings(records: list[PluginRecord]) -> None:
+    """Heavy imports belong into `startup`: one that comes with the class holds up all others."""
+    slowest = sorted(records, key=lambda record: record.seconds, reverse=True)
+    rows = [
+        (each.name, each.kind, each.status, f"{each.seconds * 1000:.1f}", _origin(each))
+        for each in slowest
+    ]
+    table(("NAME", "KIND", "STATUS", "MS", "FROM"), rows)
 
 
 def _plugin_row(record: PluginRecord, host: Host) -> Row:

@@ -48,6 +48,23 @@ def test_what_is_installed_is_listed_and_nothing_is_started(run: Run, site: Path
     assert any(row[0] == "weather" and row[4] == "get_weather" for row in ran.rows)
 
 
+SLOW = "import time\ntime.sleep(0.3)\n" + TWO_TOOLS
+
+
+def test_the_slowest_to_import_is_first_and_the_others_do_not_pay_for_it(
+    run: Run, site: Path
+) -> None:
+    install(site, "gym-slow", SLOW, {"slow": "Two"})
+    install(site, "gym-two", TWO_TOOLS, {"a-two": "Two"})
+    ran = run("list", "--timings")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.rows[0] == ["NAME", "KIND", "STATUS", "MS", "FROM"]
+    assert ran.rows[1][:3] == ["slow", "environment", "up"]
+    took = {row[0]: float(row[3]) for row in ran.rows[1:]}
+    assert took["slow"] >= 300
+    assert 0 < took["a-two"] < took["slow"]
+
+
 def test_what_fails_is_listed_with_its_reason(run: Run, site: Path) -> None:
     install(site, "gym-broken", BROKEN, {"broken": "Broken"})
     ran = run("list")
