@@ -19,6 +19,11 @@ class Arrival:
         """Let it go on."""
         self._stream.sendall(b"\n")
 
+    def close(self) -> None:
+        """Let it go on, however it is."""
+        self._reader.close()
+        self._stream.close()
+
     def wait_gone(self) -> None:
         """Wait until it has gone on, or was cancelled."""
         assert self._reader.readline() == ""
@@ -47,6 +52,8 @@ def open_gate() -> Iterator[Gate]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
         gate = Gate(listener)
-        yield gate
-        for arrival in gate._arrivals:
-            arrival._stream.close()
+        try:
+            yield gate
+        finally:
+            for arrival in gate._arrivals:
+                arrival.close()
