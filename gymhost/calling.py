@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import pydantic_core
@@ -34,6 +33,7 @@ __all__ = ["Calling"]
 
 logger = logging.getLogger("gymhost.calls")
 
+NOTHING = nullcontext()
 DEPTH = 150
 """Fewer brackets than that can't nest deeper than pydantic's JSON parser goes, which is 200."""
 
@@ -48,8 +48,6 @@ class Calling:
         self._registry = registry
         self._clock = clock
         self._ending = ending
-        self._running: Counter[str] = Counter()
-        """Calls of a session that are not yet in its record."""
         self._spoiled: set[bytes] = set()
         """Tokens, hashed, of sessions that the store has failed and could not be told of it."""
         self._settling = anyio.Lock()
@@ -130,60 +128,58 @@ class Calling:
         gone: Callable[[], Awaitable[Any]] | None,
     ) -> ToolOutcome:
         slot = await self._registry.by_token(mount.name, token)
-        if mount.calls_in_flight >= mount.limits.calls_in_flight:
+        limits = mount.limits
+        if mount.calls_in_flight >= limits.calls_in_flight:
             raise ToolRefused(
                 "The server is busy. Try again in a moment.",
                 "over_capacity",
                 limit="calls_in_flight",
             )
-        tool = mount.tools.get(tool_name)
-        concurrent = tool is not None and tool.options.concurrent
+        tool, turns = mount.tools.get(tool_name), slot.turns
         slot.users += 1
         mount.calls_in_flight += 1
         try:
             if slot.users == 1 and self._is_over(mount, slot):
                 await self._ending.end(mount, slot, "expired", "expired")
             _refuse_ended(slot)
-            if concurrent:
-                slot.turns.begin_concurrent(mount.limits.session_queue)
+            if tool is not None and tool.options.concurrent:
+                turns.begin_concurrent(limits.session_queue)
                 try:
                     return await self._run_call(mount, slot, tool, tool_name, arguments)
                 finally:
-                    slot.turns.end_concurrent()
-            if not await slot.turns.take(mount.limits.session_queue, gone):
+                    turns.end_concurrent()
+            if not (turns.take_free() or await turns.take(limits.session_queue, gone)):
                 raise ToolRefused("The caller went away before the call began.", "abandoned")
             try:
                 _refuse_ended(slot)  # it may have ended meanwhile
                 return await self._run_call(mount, slot, tool, tool_name, arguments)
             finally:
-                slot.turns.give_back()
+                turns.give_back()
         finally:
             slot.users -= 1
             mount.calls_in_flight -= 1
 
     def _is_over(self, mount: Mount, slot: Slot) -> bool:
         return (
-            slot.row.status == "open"
+            expires_at(slot.row, mount.limits) <= self._clock.time()
+            and slot.row.status == "open"
             and not slot.shut
-            and expires_at(slot.row, mount.limits) <= self._clock.time()
         )
 
     async def _run_call(
         self, mount: Mount, slot: Slot, tool: Tool | None, tool_name: str, arguments: JSONObject
     ) -> ToolOutcome:
-        if len(slot.calls) + self._running[slot.id] >= mount.limits.session_calls:
+        if len(slot.calls) + slot.running >= mount.limits.session_calls:
             raise ToolRefused(
                 f"The session has made {mount.limits.session_calls} calls, the most it may.",
                 "session_calls",
                 limit="session_calls",
             )
-        self._running[slot.id] += 1
+        slot.running += 1
         try:
             return await self._run_and_record(mount, slot, tool, tool_name, arguments)
         finally:
-            self._running[slot.id] -= 1
-            if not self._running[slot.id]:
-                del self._running[slot.id]
+            slot.running -= 1
 
     async def _run_and_record(
         self, mount: Mount, slot: Slot, tool: Tool | None, tool_name: str, arguments: JSONObject
@@ -193,31 +189,36 @@ class Calling:
         call = ToolCall(mint_session_id(), tool_name, arguments, self._clock.time())
         begun = self._clock.monotonic()
         try:
-            outcome, state = await self._outcome(mount, slot, session, call, tool)
+            ended = await self._run(mount, slot, session, call, tool, begun)
         except BaseException as exc:
             # cancelled: by a shutdown that could not wait. The record says so; the state stays.
             outcome = ToolOutcome.error("The call was cancelled.", "cancelled")
             if is_stray(exc):
                 logger.exception("tool %r of %s was cancelled from inside", tool_name, mount.name)
                 outcome = ToolOutcome.error("The tool failed.", "environment_error")
-            call = call.ended(self._clock.monotonic() - begun, outcome)
+            ended = _Ended.of(call.ended(self._clock.monotonic() - begun, outcome))
             with self._uncancelled():
-                await self._record(mount, slot, call, None)
+                await self._record(mount, slot, ended)
             if is_stray(exc):
                 return outcome
             raise
-        call = call.ended(self._clock.monotonic() - begun, outcome)
         with self._uncancelled():  # what ran is recorded, whole
-            if not await self._record(mount, slot, call, state):
+            if not await self._record(mount, slot, ended):
                 return ToolOutcome.error("The call could not be recorded.", "store_error")
-        return outcome
+        return ended.outcome
 
     def _uncancelled(self) -> AbstractContextManager[object]:
-        return anyio.CancelScope(shield=True) if self._store.waits else nullcontext()
+        return anyio.CancelScope(shield=True) if self._store.waits else NOTHING
 
-    async def _outcome(
-        self, mount: Mount, slot: Slot, session: Session[Any], call: ToolCall, tool: Tool | None
-    ) -> tuple[ToolOutcome, bytes | None]:
+    async def _run(
+        self,
+        mount: Mount,
+        slot: Slot,
+        session: Session[Any],
+        call: ToolCall,
+        tool: Tool | None,
+        begun: float,
+    ) -> _Ended:
         """Return how a call ended, and the state to keep."""
         allowed = slot.row.allowed_tools
         try:
@@ -228,22 +229,24 @@ class Calling:
             except ToolError as exc:
                 # within the limit of a result: it may repeat the arguments
                 outcome = mount.sized(ToolOutcome.error(str(exc), exc.kind))
-            return _recordable(outcome), session.changed_state()
+            duration = self._clock.monotonic() - begun
+            return _Ended.of(call.ended(duration, outcome), session.changed_state())
         except CallTimeout as exc:
             masks = tool is not None and tool.options.timeout_masks
             kind = "environment_timeout" if masks else "timeout"
             text = f"The tool took longer than {exc.seconds:g} s and was given up."
-            return ToolOutcome.error(text, kind), None
+            outcome = ToolOutcome.error(text, kind)
         except BaseException as exc:
             if not is_crash(exc):
                 raise
             logger.exception("tool %r of %s failed in session %s", call.name, mount.name, slot.id)
-            return ToolOutcome.error("The tool failed.", "environment_error"), None
+            outcome = ToolOutcome.error("The tool failed.", "environment_error")
+        return _Ended.of(call.ended(self._clock.monotonic() - begun, outcome))
 
-    async def _record(self, mount: Mount, slot: Slot, call: ToolCall, state: bytes | None) -> bool:
-        assert call.outcome is not None
+    async def _record(self, mount: Mount, slot: Slot, ended: _Ended) -> bool:
+        kind = ended.outcome.kind
         try:
-            await slot.commit(self._store, call, state, self._clock.time())
+            await slot.commit(self._store, kind, ended.dumped, ended.state, self._clock.time())
         except StoreError:
             slot.store_failed = True
             self._spoiled.update(slot.token_hashes[:1])
@@ -252,9 +255,38 @@ class Calling:
             return False
         # after the commit: what is counted is what the sessions' records have
         mount.counts["calls"] += 1
-        if call.outcome.kind != "ok":
-            mount.counts[call.outcome.kind] += 1
+        if kind != "ok":
+            mount.counts[kind] += 1
         return True
+
+
+class _Ended(NamedTuple):
+    """A call that has ended, as it is recorded."""
+
+    outcome: ToolOutcome
+    dumped: bytes
+    state: bytes | None
+    """What to keep of the state; None where it is as it was."""
+
+    @classmethod
+    def of(cls, call: ToolCall, state: bytes | None = None) -> _Ended:
+        """Return a call as the record can hold it: as it is, or that it is nested too deep.
+
+        An agent can make a tool that repeats its arguments nest deeper than a JSON parser goes.
+
+        Raises: ValueError: an author's call_tool, or a wrapper, has made what is not finite JSON.
+        """
+        assert call.outcome is not None
+        outcome, dumped = call.outcome, call.dump()
+        if b"NaN" in dumped or b"Infinity" in dumped:  # a number, or only a word in a text
+            finite_json([outcome.content, outcome.structured_content])
+        if dumped.count(b"[") + dumped.count(b"{") >= DEPTH:
+            try:
+                pydantic_core.from_json(dumped)
+            except ValueError:
+                outcome = ToolOutcome.error("The result is nested too deep.", "limit")
+                dumped = call.ended(call.duration, outcome).dump()
+        return cls(outcome, dumped, state)
 
 
 def _refuse_ended(slot: Slot) -> None:
@@ -267,21 +299,3 @@ def _refuse_ended(slot: Slot) -> None:
     if slot.row.status == "verify_failed":
         raise ToolRefused("The attempt was submitted: its tools are shut.", "session_ended")
     raise ToolRefused("The session has ended.", "session_ended")
-
-
-def _recordable(outcome: ToolOutcome) -> ToolOutcome:
-    """Return an outcome that the record can hold: this one, or that it is nested too deep.
-
-    An agent can make a tool that repeats its arguments nest deeper than a JSON parser goes.
-
-    Raises: ValueError: an author's call_tool, or a wrapper, has made what is not finite JSON.
-    """
-    encoded = pydantic_core.to_json(outcome)
-    if b"NaN" in encoded or b"Infinity" in encoded:  # a number, or only a word in a text
-        finite_json([outcome.content, outcome.structured_content])
-    if encoded.count(b"[") + encoded.count(b"{") >= DEPTH:
-        try:
-            pydantic_core.from_json(b"[%b]" % encoded)  # as deep as it stands in the record
-        except ValueError:
-            return ToolOutcome.error("The result is nested too deep.", "limit")
-    return outcome

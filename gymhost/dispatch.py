@@ -143,7 +143,9 @@ class HookChain:
         self.implementation = implementation
         self._environment = environment
         self._is_async = inspect.iscoroutinefunction(implementation.function)
-        self._is_direct = self._is_async and not wrappers
+        takes = {*implementation.positional, *implementation.optional}
+        plain = "environment" not in takes and not implementation.optional
+        self._is_direct = self._is_async and plain and not wrappers
         """Nothing stands between the caller and the implementation, as in most environments."""
         self._wrappers = wrappers
         self._threads = threads
@@ -166,11 +168,12 @@ class HookChain:
         Raises: CallTimeout: it took longer; HookError: a wrapper broke the rules; and whatever
         the implementation or a wrapper raises.
         """
-        arguments = {**arguments, "environment": self._environment}
         if self._is_direct and run is None:
+            values = [arguments[name] for name in self.implementation.positional]
             with anyio.move_on_after(seconds):
-                return await self.implementation.bind(arguments)()
+                return await self.implementation.function(*values)
             raise self._too_long(seconds)
+        arguments = {**arguments, "environment": self._environment}
         call: Callable[[], Awaitable[Any]]
         call = partial(self._call, self.implementation.bind(arguments))
         if run is not None:

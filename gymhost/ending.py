@@ -151,8 +151,9 @@ class Ending:
     async def let_go(self, mount: Mount, slot: Slot, reason: CloseReason) -> None:
         """Let the environment release a session that has just ended, and give up its lease."""
         _count_ended(mount, [slot.row], reason)
-        await self._tell(mount, slot.row, slot.calls, reason)
-        await self.unwind(mount, slot.id, slot.pin)
+        if not mount.keeps_nothing:
+            await self._tell(mount, slot.row, slot.calls, reason)
+            await self.unwind(mount, slot.id, slot.pin)
         if await self._registry.drop(slot, closed=True):
             self._told[mount.name].discard(slot.id)
 

@@ -181,19 +181,29 @@ class Host:
         return await self._calling.call_tool(mount, token, tool_name, arguments, gone)
 
     async def verify(
-        self, name: str, session_id: str | None, body: JSONObject, raw: bytes
+        self,
+        name: str,
+        session_id: str | None,
+        body: JSONObject,
+        raw: bytes,
+        *,
+        own_task: bool = True,
     ) -> VerifyAnswer:
         """Score a session's attempt, once; `raw` is the body as it came.
 
         The same body joins the run in flight or gets the recorded answer. Without a session, a
-        stateless environment scores the body's own task.
+        stateless environment scores the body's own task. A run has a task of its own, which goes on
+        when the caller is cancelled; without `own_task`, for callers that only a stop cancels, it
+        is the caller's.
 
         Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
         EnvironmentFailed, EnvironmentTimeout, StoreError, UnknownEnvironment, EnvironmentDown.
         """
         mount, tasks = self.mount(name), self._tasks()
         await self._calling.settle(session_id)
-        return await self._verification.verify(mount, session_id, body, raw, tasks)
+        return await self._verification.verify(
+            mount, session_id, body, raw, tasks if own_task else None
+        )
 
     async def aggregate_metrics(self, name: str, results: Sequence[JSONObject]) -> bytes:
         """Return statistics over many of verify's answers, as JSON: an `AggregateMetrics`.

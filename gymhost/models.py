@@ -66,6 +66,16 @@ class Reference(BaseModel):
         return self.trajectory is not None and bool(self.calls or self.answer)
 
 
+NAMED_OBJECTS = frozenset({"responses_create_params", "verifier_metadata"})
+
+
+def _named_object(row: Mapping[str, Any], key: str) -> JSONObject:
+    value = row.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise InvalidField(f"{key!r} must be an object, not {json_type(value)}.")
+    return value or {}
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One problem: what the agent is asked, and what its verifier needs to know.
@@ -84,14 +94,10 @@ class Task:
 
         Raises: InvalidField: a named key that is not an object.
         """
-        named = {}
-        for key in ("responses_create_params", "verifier_metadata"):
-            value = row.get(key)
-            if value is not None and not isinstance(value, dict):
-                raise InvalidField(f"{key!r} must be an object, not {json_type(value)}.")
-            named[key] = value or {}
-        extra = {key: value for key, value in row.items() if key not in named}
-        return cls(**named, extra=extra)
+        params = _named_object(row, "responses_create_params")
+        metadata = _named_object(row, "verifier_metadata")
+        extra = {key: value for key, value in row.items() if key not in NAMED_OBJECTS}
+        return cls(params, metadata, extra)
 
     def to_row(self) -> JSONObject:
         """Return the row again."""
@@ -152,12 +158,11 @@ class ToolOutcome:
     @property
     def size(self) -> int:
         """Bytes of the content, or of the structured content where that is larger."""
-        content = sum(
-            len(block["text"].encode())
-            if block.get("type") == "text"
-            else len(pydantic_core.to_json(block))
-            for block in self.content
-        )
+        content = 0
+        for block in self.content:
+            text = block["text"] if block.get("type") == "text" else None
+            data = pydantic_core.to_json(block) if text is None else text.encode()
+            content += len(data)
         if self.structured_content is None:
             return content
         return max(content, len(pydantic_core.to_json(self.structured_content)))

@@ -29,10 +29,9 @@ from gymhost.models import (
     Task,
     ToolCall,
     ToolOutcome,
-    VerifyResult,
 )
 from gymhost.plugins import LoadedEnvironment, PluginRecord
-from gymhost.scores import as_result, checked_result
+from gymhost.scores import checked_result, dump_score
 from gymhost.session import Session, checked_state
 from gymhost.threads import Threads
 from gymhost.tools import Tool, ToolSet, method_tools
@@ -130,6 +129,10 @@ class Mount:
         self._verify = chain("verify", "verify_seconds", checked_result)
         self._close = chain("close", "close_seconds")
         self._aggregate_metrics = chain("aggregate_metrics", "verify_seconds", check_metrics)
+        self._seeds_default = self._seed.is_default(Environment.seed)
+        self._allows_all = self._allowed_tools.is_default(Environment.allowed_tools)
+        self.keeps_nothing = self._close.is_default(Environment.close) and not self.instance.pinned
+        """Whether the end of a session needs nothing: the default close, no wrappers, no pins."""
 
     async def startup(self, run: Runner) -> None:
         """Take the tools that the author registers, and start the environment.
@@ -158,7 +161,7 @@ class Mount:
 
     async def seed(self, session: Session[Any], task: Task) -> Any:
         """Return the new session's state."""
-        if self._seed.is_default(Environment.seed):
+        if self._seeds_default:
             return self.instance.state_type()
         arguments = {"session": session, "task": task}
         return await self._seed(arguments, self.limits.seed_seconds)
@@ -168,7 +171,7 @@ class Mount:
 
         Raises: PluginError: they are no tools of this environment.
         """
-        if self._allowed_tools.is_default(Environment.allowed_tools):
+        if self._allows_all:
             return None
         arguments = {"session": session, "task": task}
         names: Collection[str] | None = await self._allowed_tools(
@@ -211,14 +214,14 @@ class Mount:
         kind = outcome.kind if outcome.kind in MASKING_KINDS else "limit"
         return ToolOutcome.error(f"{what} {size} bytes, more than the {most} allowed.", kind)
 
-    async def verify(self, session: Session[Any], trajectory: Trajectory) -> VerifyResult:
-        """Score an attempt.
+    async def verify(self, session: Session[Any], trajectory: Trajectory) -> bytes:
+        """Score an attempt; return the `VerifyResult` as JSON.
 
         Raises: ValueError: what verify returned is no score (None, NaN, an extra that is not
         finite JSON).
         """
         arguments = {"session": session, "trajectory": trajectory}
-        return as_result(await self._verify(arguments, self.limits.verify_seconds))
+        return dump_score(await self._verify(arguments, self.limits.verify_seconds))
 
     async def close(self, session: Session[Any], reason: str) -> None:
         """Let the environment release what a session holds."""
@@ -232,11 +235,6 @@ class Mount:
         metrics = await self._aggregate_metrics({"results": results}, self.limits.verify_seconds)
         metrics = _checked("aggregate_metrics", AggregateMetrics, metrics)
         return await anyio.to_thread.run_sync(metrics.dump)  # many tasks make it large
-
-    @property
-    def keeps_nothing(self) -> bool:
-        """Whether the end of a session needs nothing: the default close, no wrappers, no pins."""
-        return self._close.is_default(Environment.close) and not self.instance.pinned
 
     def tool_definitions(self, allowed: Collection[str] | None = None) -> list[JSONObject]:
         """Return the tools as MCP's `tools/list` shows them."""

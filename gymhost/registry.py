@@ -123,7 +123,7 @@ class Registry:
             if row.status in ENDED:  # not held: an agent would keep it from the sweeper
                 raise ToolRefused("The session has ended.", "session_ended")
             try:
-                slot = await self._open(row.session_id)
+                slot = await self._open(row)
             except SessionEnded as exc:
                 raise ToolRefused(str(exc), "session_ended") from exc
             except OverCapacity as exc:
@@ -149,7 +149,7 @@ class Registry:
                 raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
             if row.is_final:
                 return Slot(row, [], Lease(session_id, row.epoch, 0.0), self._clock.monotonic())
-            slot = await self._open(session_id)
+            slot = await self._open(row)
         elif slot.row.environment != environment:
             raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
         slot.used_at = self._clock.monotonic()
@@ -167,32 +167,37 @@ class Registry:
             lock = self._locks[session_id] = anyio.Lock(fast_acquire=True)
         return lock
 
-    async def _open(self, session_id: str) -> Slot:
+    async def _open(self, found: SessionRow) -> Slot:
+        if not self.store.waits:  # nobody comes between what was found and its lease
+            slot = self._slots.get(found.session_id)
+            return slot or await self._take(found)
         # locked: two first uses at once share one slot, and a lease on its way back is waited for
-        async with self._lock(session_id):
-            slot = self._slots.get(session_id)
-            if slot is not None:
-                return slot
+        async with self._lock(found.session_id):
+            slot = self._slots.get(found.session_id)
+            return slot or await self._take(found)
+
+    async def _take(self, found: SessionRow) -> Slot:
+        session_id = found.session_id
+        self._refuse_stopped()
+        lease = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
+        if lease is None:
+            raise OverCapacity(f"Session {session_id!r} is in use by another process.")
+        try:
+            row = await self.store.get(session_id) if self.store.waits else found
+            calls = await self.store.calls(session_id)
+            if row is None:
+                raise SessionLost(f"No session {session_id!r} is known.")
+            if row.pinned and row.status not in ENDED:
+                # what it had entered is gone; it is marked, and closed, by the sweeper
+                raise SessionEnded("The session was lost in a crash.", "session_lost")
             self._refuse_stopped()
-            lease = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
-            if lease is None:
-                raise OverCapacity(f"Session {session_id!r} is in use by another process.")
-            try:
-                row = await self.store.get(session_id)
-                calls = await self.store.calls(session_id)
-                if row is None:
-                    raise SessionLost(f"No session {session_id!r} is known.")
-                if row.pinned and row.status not in ENDED:
-                    # what it had entered is gone; it is marked, and closed, by the sweeper
-                    raise SessionEnded("The session was lost in a crash.", "session_lost")
-                self._refuse_stopped()
-            except BaseException:
-                with anyio.CancelScope(shield=True), suppress(StoreError):
-                    await self.store.release(lease)
-                raise
-            slot = Slot(row, calls, lease, self._clock.monotonic())
-            self._hold(slot)
-            return slot
+        except BaseException:
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await self.store.release(lease)
+            raise
+        slot = Slot(row, calls, lease, self._clock.monotonic())
+        self._hold(slot)
+        return slot
 
     def _hold(self, slot: Slot) -> None:
         self._slots[slot.id] = self._slots_of[slot.row.environment][slot.id] = slot
@@ -217,11 +222,16 @@ class Registry:
         # before anything is awaited: nobody must find a slot whose lease is going
         if self._slots.get(slot.id) is slot:
             self._let_go(slot)
+        if not self.store.waits:
+            return await self._release(slot.lease, closed)
         async with self._lock(slot.id):
-            try:
-                return await self.store.release(slot.lease, closed=closed)
-            except StoreError:  # it runs out by itself
-                return False
+            return await self._release(slot.lease, closed)
+
+    async def _release(self, lease: Lease, closed: bool) -> bool:
+        try:
+            return await self.store.release(lease, closed=closed)
+        except StoreError:  # it runs out by itself
+            return False
 
     async def maintain(self) -> list[Slot]:
         """Renew the leases of the sessions in use, and drop those nobody has used for a while.

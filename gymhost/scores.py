@@ -9,7 +9,7 @@ import pydantic_core
 
 from gymhost.models import VerifyResult
 
-__all__ = ["as_result", "checked_result", "dump_result"]
+__all__ = ["as_result", "checked_result", "dump_result", "dump_score"]
 
 
 def as_result(score: Any) -> VerifyResult:
@@ -18,6 +18,16 @@ def as_result(score: Any) -> VerifyResult:
     Raises: ValueError: no finite number.
     """
     return score if isinstance(score, VerifyResult) else VerifyResult(reward=score)
+
+
+def dump_score(score: Any) -> bytes:
+    """Return what verify returned as JSON.
+
+    Raises: ValueError: no finite number, or what `dump_result` refuses.
+    """
+    if type(score) is float and math.isfinite(score):  # as from most environments
+        return b'{"reward":%b}' % pydantic_core.to_json(score)
+    return dump_result(as_result(score))
 
 
 def checked_result(score: Any) -> VerifyResult:

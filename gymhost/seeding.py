@@ -11,7 +11,7 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
-from gymhost.ending import Ending, expires_at, hook_failures_answered
+from gymhost.ending import Ending, expires_at, hook_failure
 from gymhost.errors import KeyConflict, OverCapacity
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
@@ -129,8 +129,11 @@ class Seeding:
                 pinned=pin is not None,
                 leased_until=now + LEASE_SECONDS if pin is not None else 0.0,
             )
-            with anyio.CancelScope(shield=True):  # what is created is also counted
-                row, created = await self._create(new, pin)
+            if self._store.waits:
+                with anyio.CancelScope(shield=True):  # what is created is also counted
+                    row, created = await self._create(new, pin)
+            else:
+                row, created = await self._create_now(new, pin)
         finally:
             mount.seeding -= 1
             if not created:
@@ -146,13 +149,16 @@ class Seeding:
         done = anyio.Event()
         self._creating.add(done)
         try:
-            row, created = await self._store.create(new)
-            if created and pin is not None:
-                self._registry.adopt(row, new.leased_until, pin)
-            return row, created
+            return await self._create_now(new, pin)
         finally:
             self._creating.remove(done)
             done.set()
+
+    async def _create_now(self, new: NewSession, pin: Pin | None) -> tuple[SessionRow, bool]:
+        row, created = await self._store.create(new)
+        if created and pin is not None:
+            self._registry.adopt(row, new.leased_until, pin)
+        return row, created
 
     async def _run_seed(
         self, mount: Mount, session_id: str, task: Task, pin: Pin | None
@@ -160,8 +166,11 @@ class Seeding:
         session: Session[Any] = Session(
             session_id, mount.name, task, model=mount.instance.state_type, pin=pin
         )
-        with hook_failures_answered(mount, "seed"):
-            state = await mount.seed(session, task)
-            return dump_state(state, mount.instance.state_type), await mount.allowed_tools(
-                session, task
-            )
+        try:
+            state = dump_state(await mount.seed(session, task), mount.instance.state_type)
+            return state, await mount.allowed_tools(session, task)
+        except BaseException as exc:
+            failure = hook_failure(mount, "seed", exc)
+            if failure is exc:
+                raise
+            raise failure from exc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -27,7 +28,6 @@ from gymhost.errors import (
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
 from gymhost.registry import Registry
-from gymhost.scores import dump_result
 from gymhost.session import Session
 from gymhost.slots import Slot, VerifyRun
 from gymhost.stores import SessionRow, SessionStore, Status, Verdict
@@ -65,7 +65,7 @@ class Verification:
         self._clock = clock
         self._ending = ending
         self._keep_trajectories = keep_trajectories
-        self._runs: dict[VerifyRun, anyio.CancelScope] = {}
+        self._runs: set[VerifyRun] = set()
         self._unmarked: set[Slot] = set()
         """Submitted, where the store could not be told: used, until it is."""
         self._stopped = False
@@ -73,10 +73,10 @@ class Verification:
     async def stop(self) -> None:
         """Begin no more runs, and cancel those in flight: they leave sessions to verify again."""
         self._stopped = True
-        for scope in self._runs.values():
-            scope.cancel()
+        for run in self._runs:
+            run.scope.cancel()
         for run in list(self._runs):
-            await run.done.wait()
+            await run.wait()
         await self.mark_submitted()
 
     async def mark_submitted(self) -> None:
@@ -101,13 +101,18 @@ class Verification:
         return True
 
     async def verify(
-        self, mount: Mount, session_id: str | None, body: JSONObject, raw: bytes, tasks: TaskGroup
+        self,
+        mount: Mount,
+        session_id: str | None,
+        body: JSONObject,
+        raw: bytes,
+        tasks: TaskGroup | None,
     ) -> VerifyAnswer:
         """Score a session's attempt, once; `raw` is the body as it came.
 
-        The run is a task of `tasks`: it goes on though the client that began it goes away. The
-        same body joins it or gets the recorded answer. Without a session, a stateless environment
-        scores the body's own task.
+        The run is a task of `tasks`, and goes on when the caller is cancelled; without `tasks` it
+        is the caller's own. The same body joins it or gets the recorded answer. Without a session,
+        a stateless environment scores the body's own task.
 
         Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
         EnvironmentFailed, EnvironmentTimeout, StoreError.
@@ -131,46 +136,56 @@ class Verification:
         slot: Slot,
         body: JSONObject,
         body_hash: bytes,
-        tasks: TaskGroup,
+        tasks: TaskGroup | None,
     ) -> VerifyAnswer | None:
         """Return the answer; None where the session was let go of meanwhile."""
         while (verdict := slot.row.verdict) is None:
             _refuse_unverifiable(slot.row)
+            task = None
             if body.get("verifier_metadata") is not None:
-                _check_task(slot.session(mount.instance.state_type).task, body)
+                task = slot.session(mount.instance.state_type).task
+                _check_task(task, body)
             run = slot.verify_run
             if run is None:
-                run = self._start(mount, slot, body, body_hash, tasks)
-            await run.done.wait()
+                run = self._begin(slot, body_hash)
+                if tasks is None:
+                    await self._run_verify(mount, slot, run, body, task)
+                else:
+                    tasks.start_soon(self._run_in_task, mount, slot, run, body, task)
+            await run.wait()
             if run.let_go:
                 return None
             if run.body_hash == body_hash and run.error is not None:
                 raise run.error.with_traceback(None)
         return _answer_from(verdict, body_hash, slot.id, mount.on_failure)
 
-    def _start(
-        self, mount: Mount, slot: Slot, body: JSONObject, body_hash: bytes, tasks: TaskGroup
-    ) -> VerifyRun:
+    def _begin(self, slot: Slot, body_hash: bytes) -> VerifyRun:
         if self._stopped:
             raise OverCapacity("The server is stopping.")
         run = slot.verify_run = VerifyRun(body_hash)
-        self._runs[run] = anyio.CancelScope()
-        tasks.start_soon(self._run_verify, mount, slot, run, body)
+        self._runs.add(run)
         return run
 
-    async def _run_verify(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
+    async def _run_in_task(
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject, task: Task | None
+    ) -> None:
+        with run.scope:
+            await self._run_verify(mount, slot, run, body, task)
+
+    async def _run_verify(
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject, task: Task | None
+    ) -> None:
         slot.users += 1
         slot.submitted = True
         try:
-            with self._runs[run]:
-                await slot.turns.take_all()
-                try:
-                    # without its lease, another verify could run beside this one
-                    run.let_go = not self._registry.holds(slot)
-                    if not run.let_go:
-                        await self._score(mount, slot, run, body)
-                finally:
-                    slot.turns.give_back()
+            await slot.turns.take_all()
+            try:
+                # without its lease, another verify could run beside this one
+                run.let_go = not self._registry.holds(slot)
+                if not run.let_go:
+                    await self._score(mount, slot, run, body, task)
+            finally:
+                slot.turns.give_back()
         except RequestError as exc:
             run.error = exc
         except Exception:
@@ -187,23 +202,24 @@ class Verification:
                 self._unmarked.add(slot)
             else:
                 slot.users -= 1
-            del self._runs[run]
-            run.done.set()
+            self._runs.remove(run)
+            run.end()
 
-    async def _score(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
+    async def _score(
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject, task: Task | None
+    ) -> None:
         # An expired session stays expired, so that it is let go of once. One that a crash has left
         # verifying may be tried again by whoever has the lease.
         living = await self._ending.transition(mount, slot, "verifying")
         if slot.row.verdict is not None:
             return  # another process was first
         _refuse_unverifiable(slot.row)  # closed while this run waited for its turn
-        session = slot.session(mount.instance.state_type)
+        session = slot.session(mount.instance.state_type, task=task)
         session.failure_kind = slot.failure_kind
         # before verify, which may change it
         trajectory = _dump_trajectory(body) if self._keep_trajectories else None
         try:
-            result = await mount.verify(session, Trajectory(body.get("response")))
-            dumped = dump_result(result)
+            dumped = await mount.verify(session, Trajectory(body.get("response")))
         except BaseException as exc:
             failure = hook_failure(mount, "verify", exc)
             with anyio.CancelScope(shield=True):
@@ -212,9 +228,9 @@ class Verification:
                 raise
             raise failure from exc
         verdict = Verdict(run.body_hash, dumped, slot.failure_kind, self._clock.time())
+        closing = living and not mount.keeps_nothing
         # shielded: a session that is scored is also counted and closed
-        with anyio.CancelScope(shield=True):
-            closing = living and not mount.keeps_nothing
+        with anyio.CancelScope(shield=True) if closing or self._store.waits else nullcontext():
             verdict = await self._store.record_verdict(
                 slot.lease, verdict, trajectory=trajectory, closing=closing
             )
@@ -241,8 +257,8 @@ class Verification:
         model = mount.instance.state_type
         session: Session[Any] = Session("", mount.name, task, model=model)
         with hook_failures_answered(mount, "verify"):
-            result = await mount.verify(session, Trajectory(body.get("response")))
-            verdict = Verdict(body_hash, dump_result(result), None, self._clock.time())
+            dumped = await mount.verify(session, Trajectory(body.get("response")))
+            verdict = Verdict(body_hash, dumped, None, self._clock.time())
         mount.counts["verified"] += 1
         return _answer_from(verdict, body_hash, None, mount.on_failure)
 

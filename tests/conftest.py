@@ -2,6 +2,8 @@
 
 import pytest
 
+from gymhost.http.app import GymhostApp
+
 pytest_plugins = ["pytester", "tests.conformance", "tests.require_all"]
 
 
@@ -12,3 +14,11 @@ pytest_plugins = ["pytester", "tests.conformance", "tests.require_all"]
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     backend: str = request.param
     return backend
+
+
+@pytest.fixture(params=[False, True], ids=["clients-leave", "requests-stay"])
+def stays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Serve as other servers do, where a client that leaves may cancel its request; and as ours."""
+    requests_stay: bool = request.param
+    monkeypatch.setattr(GymhostApp, "requests_stay", requests_stay)
+    return requests_stay

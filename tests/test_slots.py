@@ -344,6 +344,13 @@ async def test_a_take_all_that_is_cancelled_leaves_no_trace(
 # -- a slot ----------------------------------------------------------------------------------------
 
 
+async def commit(
+    slot: Slot, store: FaultyStore, call: ToolCall, state: bytes | None, now: float
+) -> None:
+    assert call.outcome is not None
+    await slot.commit(store, call.outcome.kind, call.dump(), state, now)
+
+
 async def a_slot(store: FaultyStore) -> Slot:
     new = NewSession("s-1", "env", b"token", b"{}", b"{}", None, 100.0)
     row, _ = await store.create(new)
@@ -361,9 +368,9 @@ def a_call(outcome: ToolOutcome | None = None) -> ToolCall:
 async def test_a_commit_is_in_the_store_and_in_the_slot() -> None:
     store = FaultyStore()
     slot = await a_slot(store)
-    await slot.commit(store, a_call(), b'{"n":1}', 102.0)
-    await slot.commit(store, a_call(ToolOutcome.error("no")), None, 103.0)
-    await slot.commit(store, a_call(ToolOutcome.error("no")), None, 104.0)
+    await commit(slot, store, a_call(), b'{"n":1}', 102.0)
+    await commit(slot, store, a_call(ToolOutcome.error("no")), None, 103.0)
+    await commit(slot, store, a_call(ToolOutcome.error("no")), None, 104.0)
     kept = await store.get("s-1")
     assert kept is not None
     for row in (kept, slot.row):
@@ -379,7 +386,7 @@ async def test_a_commit_that_fails_is_nowhere(error: Exception) -> None:
     before = replace(slot.row)
     store.broken["commit"] = error
     with pytest.raises(type(error)):
-        await slot.commit(store, a_call(), b'{"n":1}', 102.0)
+        await commit(slot, store, a_call(), b'{"n":1}', 102.0)
     assert slot.row == before
     assert slot.calls == []
 
@@ -391,7 +398,7 @@ async def test_two_commits_at_once_are_both_counted() -> None:
     failure = a_call(ToolOutcome.error("no"))
     async with anyio.create_task_group() as committing:
         for _ in range(2):
-            committing.start_soon(slot.commit, store, failure, None, 102.0)
+            committing.start_soon(commit, slot, store, failure, None, 102.0)
         await settle()
         gate.open()
     assert slot.row.counts == {"tool_error": 2}
@@ -403,9 +410,9 @@ async def test_what_is_not_the_agents_fault_spoils_the_sample(kind: str) -> None
     store = FaultyStore()
     slot = await a_slot(store)
     for harmless in ("tool_error", "unknown_tool", "invalid_arguments", "limit", "timeout"):
-        await slot.commit(store, a_call(ToolOutcome.error("no", harmless)), None, 102.0)
+        await commit(slot, store, a_call(ToolOutcome.error("no", harmless)), None, 102.0)
     assert slot.failure_kind is None
-    await slot.commit(store, a_call(ToolOutcome.error("no", kind)), None, 102.0)
+    await commit(slot, store, a_call(ToolOutcome.error("no", kind)), None, 102.0)
     assert slot.failure_kind == kind
 
 

@@ -50,7 +50,10 @@ async def test_a_stop_leaves_the_sessions_of_a_durable_store_open() -> None:
 
 
 @pytest.mark.parametrize("durable", [False, True])
-async def test_a_stop_cancels_the_verifies_in_flight_and_says_so(durable: bool) -> None:
+@pytest.mark.parametrize("stays", [False], indirect=True)  # in ours, the drain has cancelled them
+async def test_a_stop_cancels_the_verifies_in_flight_and_says_so(
+    durable: bool, stays: bool
+) -> None:
     """The close hook does not run beside the verify, and the run does not hold up the stop."""
     store, diary = FaultyStore(), Diary()
     store.durable = durable
@@ -80,6 +83,35 @@ async def test_a_stop_cancels_the_verifies_in_flight_and_says_so(durable: bool) 
         assert row is not None
         assert row.status == ("verify_failed" if durable else "closed")
     assert diary.closed == ([] if durable else [(session.id, "shutdown")])
+
+
+async def test_a_verify_that_outlives_the_grace_is_cancelled_and_may_be_sent_again(
+    stays: bool,
+) -> None:
+    store, diary = FaultyStore(), Diary()
+    store.durable = True
+    diary.verify_gate = Gate()
+    answers: list[tuple[int, str]] = []
+    async with serve({"diary": diary}, store=store) as served:
+        session = await served.seed("diary")
+
+        async def verify(body: Any) -> None:
+            answer = await served.verify(session, body)
+            answers.append((answer.status_code, answer.json()["failure_kind"]))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(verify, NO_ANSWER)
+                await diary.verify_gate.reached.wait()
+                tasks.start_soon(verify, NO_ANSWER)  # joins it
+                await anyio.wait_all_tasks_blocked()
+                assert await served.client.app.drain(0) == 2
+                await served.host.stop()
+    assert answers == [(503, "over_capacity")] * 2
+    assert diary.closed == []
+    diary.verify_gate.open()
+    async with serve({"diary": diary}, store=store) as served:
+        assert (await served.verify(session)).json()["reward"] == 0.0
 
 
 async def test_a_stop_waits_for_the_call_that_runs_in_a_session_before_it_closes_it() -> None:

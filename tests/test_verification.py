@@ -13,6 +13,8 @@ from gymhost.limits import Limits
 from tests.environments import Diary, Gate, Judge
 from tests.served import NO_ANSWER, HandClock, serve
 
+pytestmark = pytest.mark.usefixtures("stays")
+
 OTHER_BODY = {"response": {"output": []}, "second": True}
 
 
@@ -195,6 +197,7 @@ async def test_verify_waits_for_running_calls_and_refuses_those_that_wait() -> N
         assert outcomes["reward"] == 1.0  # the running call's note was there to see
 
 
+@pytest.mark.parametrize("stays", [False], indirect=True)
 async def test_a_verify_goes_on_when_its_client_goes_away() -> None:
     diary = Diary()
     diary.verify_gate = gate = Gate()
@@ -211,6 +214,7 @@ async def test_a_verify_goes_on_when_its_client_goes_away() -> None:
         assert diary.verifies == 1
 
 
+@pytest.mark.parametrize("stays", [False], indirect=True)
 async def test_a_verify_whose_client_goes_away_while_it_waits_for_a_call_still_runs() -> None:
     diary = Diary()
     async with serve({"diary": diary}) as served:

@@ -14,6 +14,8 @@ from tests.environments import Diary, Gate, Judge
 from tests.faulty_store import FaultyStore
 from tests.served import NO_ANSWER, serve
 
+pytestmark = pytest.mark.usefixtures("stays")
+
 
 async def test_a_bug_in_one_verify_does_not_end_the_host() -> None:
     """An error that nobody foresaw, in a task of the host's own."""

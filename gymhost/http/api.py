@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import pydantic_core
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.datastructures import URL
 
 from gymhost.aggregation import read_results
 from gymhost.errors import BodyTooLarge, InvalidField, RequestError, SessionLost
 from gymhost.host import Host
 from gymhost.http import record_schemas, schemas
-from gymhost.http.body import parse_object, read_body
-from gymhost.http.mcp import TOKEN_HEADER
+from gymhost.http.body import parse_object
+from gymhost.http.http_exchange import Head, HttpExchange
 from gymhost.http.queries import Query
 from gymhost.http.records import listed, recorded
-from gymhost.models import JSONObject, json_type
+from gymhost.http.reply import Reply
+from gymhost.models import TOKEN_HEADER, JSONObject, json_type
 from gymhost.mount import Mount
 from gymhost.plugin_records import PluginRecord
 from gymhost.times import rfc3339
@@ -52,10 +52,10 @@ class Api:
         self._version = version
         self._public_url = public_url.rstrip("/") if public_url else None
 
-    async def seed_session(self, request: Request, name: str) -> Response:
+    async def seed_session(self, exchange: HttpExchange, name: str) -> Reply:
         mount = self._host.mount(name)
-        raw, body = await self._body(request, mount)
-        key = request.headers.get("idempotency-key") or None
+        raw, body = await self._body(exchange, mount)
+        key = exchange.header(b"idempotency-key") or None
         seeded = await self._host.seed(name, body, raw, key)
         answer: JSONObject = {
             "session_id": seeded.session_id,
@@ -65,39 +65,47 @@ class Api:
             answer["mcp"] = {
                 "server_name": name,
                 "url_path": "/mcp",
-                "url": f"{self._base_url(request)}/envs/{name}/mcp",
+                "url": f"{self._base_url(exchange)}/envs/{name}/mcp",
                 "transport": "http",
                 "headers": {TOKEN_HEADER: seeded.token},
             }
         return _session_json(answer, name, seeded.session_id)
 
-    async def verify(self, request: Request, name: str) -> Response:
+    async def verify(self, exchange: HttpExchange, name: str) -> Reply:
         mount = self._host.mount(name)
-        raw, body = await self._body(request, mount, finite=False)  # echoed, not kept
+        raw, body = await self._body(exchange, mount, finite=False)  # echoed, not kept
         optional = mount.instance.stateless
-        session_id = _session_id(request, body, optional=optional)
-        with _cookie_on_errors(name, session_id):
-            answer = await self._host.verify(name, session_id, body, raw)
-        if "return=minimal" in request.headers.get("prefer", "").replace(" ", "").lower():
-            return _session_response(pydantic_core.to_json(answer.fields), name, answer.session_id)
-        return _session_response(_echo(raw, body, answer.fields), name, answer.session_id)
+        session_id = _session_id(exchange.head, body, optional=optional)
+        try:
+            answer = await self._host.verify(
+                name, session_id, body, raw, own_task=not exchange.stays
+            )
+        except RequestError as exc:
+            _set_cookie_on(exc, name, session_id)
+            raise
+        if b"return=minimal" in exchange.head.get(b"prefer", b"").replace(b" ", b"").lower():
+            return _session_reply(pydantic_core.to_json(answer.fields), name, answer.session_id)
+        return _session_reply(_echo(raw, body, answer.fields), name, answer.session_id)
 
-    async def close_session(self, request: Request, name: str) -> Response:
+    async def close_session(self, exchange: HttpExchange, name: str) -> Reply:
         mount = self._host.mount(name)
-        _, body = await self._body(request, mount)
-        session_id = _session_id(request, body)
+        _, body = await self._body(exchange, mount)
+        session_id = _session_id(exchange.head, body)
         assert session_id is not None
-        with _cookie_on_errors(name, session_id):
+        try:
             status = await self._host.close(name, session_id)
+        except RequestError as exc:
+            _set_cookie_on(exc, name, session_id)
+            raise
         return _session_json({"session_id": session_id, "status": status}, name, session_id)
 
-    async def aggregate_metrics(self, request: Request, name: str) -> Response:
-        _, body = await self._body(request, self._host.mount(name))
+    async def aggregate_metrics(self, exchange: HttpExchange, name: str) -> Reply:
+        _, body = await self._body(exchange, self._host.mount(name))
         results = read_results(body.get("verify_responses"))
         metrics = await self._host.aggregate_metrics(name, results)
-        return Response(metrics, media_type="application/json")
+        return Reply(metrics)
 
-    async def environments(self, request: Request, name: str) -> Response:
+    async def environments(self, exchange: HttpExchange, name: str) -> Reply:
         """List what is mounted, and what failed, with its reason."""
         up = [self._environment(mount) for _, mount in sorted(self._host.mounts.items())]
         extensions = [
@@ -117,7 +125,7 @@ class Api:
         }
         return _json(body)
 
-    async def environment(self, request: Request, name: str) -> Response:
+    async def environment(self, exchange: HttpExchange, name: str) -> Reply:
         return _json(self._environment(self._host.mount(name)))
 
     def _environment(self, mount: Mount) -> schemas.Environment:
@@ -149,8 +157,16 @@ class Api:
             "stuck_threads": mount.stuck_threads,
         }
 
-    async def sessions(self, request: Request, name: str) -> Response:
-        query = Query(request, "environment", "status", "since", "until", "cursor", "limit")
+    async def sessions(self, exchange: HttpExchange, name: str) -> Reply:
+        query = Query(
+            exchange.scope["query_string"],
+            "environment",
+            "status",
+            "since",
+            "until",
+            "cursor",
+            "limit",
+        )
         with query.cursor_checked():
             page = await self._host.store.list(
                 environment=query.text("environment"),
@@ -162,8 +178,8 @@ class Api:
             )
         return _json(listed(page))
 
-    async def prune_sessions(self, request: Request, name: str) -> Response:
-        query = Query(request, "ended_before", "environment")
+    async def prune_sessions(self, exchange: HttpExchange, name: str) -> Reply:
+        query = Query(exchange.scope["query_string"], "ended_before", "environment")
         before, environment = query.time("ended_before"), query.text("environment")
         if before is None:
             raise InvalidField("'ended_before' says how old a session must be to be forgotten.")
@@ -171,8 +187,8 @@ class Api:
         body: record_schemas.Pruned = {"pruned": pruned}
         return _json(body)
 
-    async def session(self, request: Request, name: str) -> Response:
-        session_id = request.path_params["session_id"]
+    async def session(self, exchange: HttpExchange, name: str) -> Reply:
+        session_id = exchange.scope["path_params"]["session_id"]
         store = self._host.store
         row = await store.get(session_id)
         if row is None:
@@ -183,16 +199,16 @@ class Api:
             found["trajectory"] = trajectory and pydantic_core.from_json(trajectory)
         return _json(found)
 
-    async def delete_session(self, request: Request, name: str) -> Response:
-        await self._host.forget(request.path_params["session_id"])
-        return Response(status_code=204)
+    async def delete_session(self, exchange: HttpExchange, name: str) -> Reply:
+        await self._host.forget(exchange.scope["path_params"]["session_id"])
+        return Reply(status=204, media_type=b"")
 
-    async def health(self, request: Request, name: str) -> Response:
+    async def health(self, exchange: HttpExchange, name: str) -> Reply:
         """Answer while the process can answer."""
         body: schemas.Health = {"status": "ok", "version": self._version}
         return _json(body)
 
-    async def ready(self, request: Request, name: str) -> Response:
+    async def ready(self, exchange: HttpExchange, name: str) -> Reply:
         """Answer 200 while new sessions are taken.
 
         503 while stopping, with nothing to serve, or where the session store can't be written.
@@ -219,10 +235,10 @@ class Api:
         }
         return _json(body, 200 if status in ("ready", "degraded") else 503)
 
-    async def openapi(self, request: Request, name: str) -> Response:
-        return Response(await self._document(), media_type="application/json")
+    async def openapi(self, exchange: HttpExchange, name: str) -> Reply:
+        return Reply(await self._document())
 
-    async def index(self, request: Request, name: str) -> Response:
+    async def index(self, exchange: HttpExchange, name: str) -> Reply:
         body: schemas.Index = {
             "gymhost": self._version,
             "environments": "/envs",
@@ -232,21 +248,33 @@ class Api:
         return _json(body)
 
     async def _body(
-        self, request: Request, mount: Mount, *, finite: bool = True
+        self, exchange: HttpExchange, mount: Mount, *, finite: bool = True
     ) -> tuple[bytes, JSONObject]:
         try:
-            raw = await read_body(request.scope, request.receive, mount.limits.body_bytes)
+            raw = await exchange.read_body(mount.limits.body_bytes)
         except BodyTooLarge:
             mount.counts["body_too_large"] += 1
             mount.hit("body_bytes")
             raise
         return raw, parse_object(raw, finite=finite)
 
-    def _base_url(self, request: Request) -> str:
-        return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
+    def _base_url(self, exchange: HttpExchange) -> str:
+        if self._public_url is not None:
+            return self._public_url
+        scope = exchange.scope
+        server = scope.get("server")
+        return _reached(scope["scheme"], exchange.head.get(b"host"), server and tuple(server))
 
 
-def _session_id(request: Request, body: JSONObject, *, optional: bool = False) -> str | None:
+@lru_cache(maxsize=64)  # starlette takes URLs apart, and clients come by few names
+def _reached(scheme: str, host: bytes | None, server: tuple[str, int | None] | None) -> str:
+    """Return where a client has reached this server, as its request says."""
+    headers = [] if host is None else [(b"host", host)]
+    url = URL(scope={"scheme": scheme, "server": server, "path": "/", "headers": headers})
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _session_id(head: Head, body: JSONObject, *, optional: bool = False) -> str | None:
     """Return the session that a request names: in its body, else in its cookie.
 
     Raises: InvalidField: it names none.
@@ -257,8 +285,8 @@ def _session_id(request: Request, body: JSONObject, *, optional: bool = False) -
             kind = "an empty one" if named == "" else json_type(named)
             raise InvalidField(f"'session_id' must be a string, not {kind}.")
         return named
-    # not request.cookies: it takes the last of several, and clients send the old one last
-    for cookie in "; ".join(request.headers.getlist("cookie")).split(";"):
+    # the first of several of that name: clients send the old one last
+    for cookie in head.get(b"cookie", b"").decode("latin-1").split(";"):
         key, _, value = cookie.strip().partition("=")
         if key == COOKIE and value:
             return value.strip('"')
@@ -269,17 +297,11 @@ def _session_id(request: Request, body: JSONObject, *, optional: bool = False) -
     )
 
 
-@contextmanager
-def _cookie_on_errors(environment: str, session_id: str | None) -> Generator[None]:
+def _set_cookie_on(error: RequestError, environment: str, session_id: str | None) -> None:
     """Set the cookie on an error, too: clients go on with the cookies of the last answer."""
-    try:
-        yield
-    except SessionLost:
-        raise  # it belongs to no session, and its id is whatever was sent
-    except RequestError as exc:
-        if session_id is not None and SESSION_ID.fullmatch(session_id):
-            exc.headers["set-cookie"] = _cookie(environment, session_id)
-        raise
+    # a lost one belongs to no session, and its id is whatever was sent
+    if not isinstance(error, SessionLost) and SESSION_ID.fullmatch(session_id or ""):
+        error.headers["set-cookie"] = _cookie(environment, session_id or "")
 
 
 def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
@@ -306,19 +328,20 @@ def _plugin(record: PluginRecord) -> schemas.Plugin:
     }
 
 
-def _json(body: Any, status: int = 200) -> Response:
+def _json(body: Any, status: int = 200) -> Reply:
     # a state may hold an infinity, where its model says how it is written
-    content = pydantic_core.to_json(body, inf_nan_mode="strings")
-    return Response(content, status, media_type="application/json")
+    return Reply(pydantic_core.to_json(body, inf_nan_mode="strings"), status)
 
 
-def _session_json(body: JSONObject, environment: str, session_id: str) -> Response:
-    return _session_response(pydantic_core.to_json(body), environment, session_id)
+def _session_json(body: JSONObject, environment: str, session_id: str) -> Reply:
+    return _session_reply(pydantic_core.to_json(body), environment, session_id)
 
 
-def _session_response(body: bytes, environment: str, session_id: str | None) -> Response:
-    headers = None if session_id is None else {"set-cookie": _cookie(environment, session_id)}
-    return Response(body, headers=headers, media_type="application/json")
+def _session_reply(body: bytes, environment: str, session_id: str | None) -> Reply:
+    if session_id is None:
+        return Reply(body)
+    cookie = (b"set-cookie", _cookie(environment, session_id).encode())
+    return Reply(body, headers=(cookie,))
 
 
 def _cookie(environment: str, session_id: str) -> str:

@@ -7,11 +7,9 @@ from contextlib import asynccontextmanager
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware import Middleware
-from starlette.requests import Request
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 import gymhost
 from gymhost.errors import (
@@ -31,6 +29,7 @@ from gymhost.http.agent_plane import agent_plane
 from gymhost.http.api import Api
 from gymhost.http.auth import Guard
 from gymhost.http.body import ClientGone
+from gymhost.http.http_exchange import HttpExchange
 from gymhost.http.mcp import McpEndpoint
 from gymhost.http.openapi import OpenApi
 from gymhost.http.operation import ENVIRONMENT, Operation
@@ -43,6 +42,7 @@ __all__ = ["GymhostApp", "create_app"]
 
 
 ENVIRONMENTS = "/envs"
+BELOW = f"{ENVIRONMENTS}/"
 
 # What an environment is refused requests for, and nothing else counts: the failures of its hooks,
 # its limits and invalid tasks are counted where they happen.
@@ -56,15 +56,16 @@ class GymhostApp(Starlette):
     in_flight: InFlight
     environments: EnvironmentRoutes
     openapi: OpenApi
-    environment_stack: ASGIApp
+    requests_stay = False
+    """Whether the server lets requests go on whose clients have left: gymhost's own does."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Nearly every request is an environment's: it has no use for the router and for two layers
         # of starlette's middleware, which cost as much as a tool call's own record.
         direct = scope["type"] == "http" and not scope.get("root_path")
-        if direct and scope["path"].startswith(f"{ENVIRONMENTS}/"):
-            scope["app"] = self
-            await self.environment_stack(scope, receive, send)
+        if direct and scope["path"].startswith(BELOW):
+            exchange = HttpExchange(scope, receive, send, stays=self.requests_stay)
+            await self.in_flight.serve(exchange, self.environments.answer)
         else:
             await super().__call__(scope, receive, send)
 
@@ -126,7 +127,6 @@ def create_app(
     created.router.redirect_slashes = False
     created.served, created.in_flight = host, in_flight
     created.environments, created.openapi = environments, openapi
-    created.environment_stack = InFlightMiddleware(environments, in_flight)
     return created
 
 
@@ -142,17 +142,18 @@ class Page:
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = HttpExchange(scope, receive, send)
         if self._needs_key:
-            self._guard.check(Headers(scope=scope))
-        await self.answer(scope, receive, send, "")
+            self._guard.check(exchange.head)
+        await self.answer(exchange, "")
+        await exchange.finish()
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+    async def answer(self, exchange: HttpExchange, name: str) -> None:
         """Answer whoever may use it."""
-        operation = self._operations.get(scope["method"])
+        operation = self._operations.get(exchange.scope["method"])
         if operation is None or operation.handler is None:
             raise MethodNotAllowed(", ".join(self._operations))
-        response = await operation.handler(self._api, Request(scope, receive), name)
-        await response(scope, receive, send)
+        await exchange.answer(await operation.handler(self._api, exchange, name))
 
 
 def _pages(operations: Iterable[Operation], api: Api, guard: Guard) -> dict[str, Page]:
@@ -173,7 +174,12 @@ class EnvironmentRoutes:
         security: TransportSecuritySettings | None,
     ) -> None:
         self._host = host
-        self._pages = pages
+        self._pages = {
+            path.removeprefix(ENVIRONMENT).removeprefix("/"): page
+            for path, page in pages.items()
+            if path.startswith(ENVIRONMENT)
+        }
+        """By what follows the environment's name."""
         self._guard = guard
         self._security = security
         self._endpoints: dict[str, McpEndpoint] = {}
@@ -194,23 +200,30 @@ class EnvironmentRoutes:
             endpoint.close_streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = HttpExchange(scope, receive, send)
+        await self.answer(exchange)
+        await exchange.finish()
+
+    async def answer(self, exchange: HttpExchange) -> None:
+        """Answer whoever may."""
+        scope = exchange.scope
         # behind a proxy's prefix, starlette's router has taken ours off
         path: str = scope["path"].removeprefix(scope.get("root_path") or ENVIRONMENTS)
         name, _, rest = path.strip("/").partition("/")
-        if rest.partition("/")[0] == "mcp":
+        if rest == "mcp" or rest.startswith("mcp/"):
             endpoint = self._endpoints.get(name) if rest == "mcp" else None
             if endpoint is None:  # never 401: an agent's client would begin an OAuth discovery
                 raise NotFound(f"There is no MCP endpoint at {path!r}.")
-            await endpoint(scope, receive, send)
+            await endpoint(exchange)
             return
         # the key comes first: without it, nobody learns which environments there are
-        self._guard.check(Headers(scope=scope))
+        self._guard.check(exchange.head)
         mount = self._host.mount(name)
-        page = self._pages.get(f"{ENVIRONMENT}/{rest}" if rest else ENVIRONMENT)
+        page = self._pages.get(rest)
         if page is None:
             raise NotFound(f"{mount.name!r} has no page {rest!r}.")
         try:
-            await page.answer(scope, receive, send, name)
+            await page.answer(exchange, name)
         except COUNTED as exc:
             if not isinstance(exc, InvalidTask | ClientGone):
                 mount.counts[_kind(exc)] += 1

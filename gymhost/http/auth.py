@@ -8,9 +8,8 @@ from hashlib import sha256
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-
 from gymhost.errors import Forbidden, RequestError, Unauthorized
+from gymhost.http.http_exchange import Head
 
 __all__ = ["Guard", "KeyGuard", "LoopbackGuard"]
 
@@ -23,7 +22,7 @@ class Guard(Protocol):
     refusal: type[RequestError]
     """What it raises."""
 
-    def check(self, headers: Headers) -> None:
+    def check(self, head: Head) -> None:
         """Raises: the refusal."""
 
 
@@ -39,15 +38,14 @@ class KeyGuard:
         # one length for all: compare_digest tells apart lengths
         self._digests = [sha256(key.encode()).digest() for key in stripped]
 
-    def check(self, headers: Headers) -> None:
-        # several are one, as HTTP has it, which is no key: what is in front of the server may
-        # have looked at another of them than we would
-        scheme, _, key = ", ".join(headers.getlist("authorization")).partition(" ")
-        # not strip(): half of a UTF-8 letter, read as Latin-1, may look like a space
-        key = key.strip(" \t")
-        if scheme.lower() != "bearer" or not key:
+    def check(self, head: Head) -> None:
+        # several are one here, which is no key: what is in front of the server may have looked at
+        # another of them than we would
+        scheme, _, key = head.get(b"authorization", b"").partition(b" ")
+        key = key.strip(b" \t")
+        if scheme.lower() != b"bearer" or not key:
             raise Unauthorized("Send the control key: `Authorization: Bearer KEY`.")
-        given = sha256(key.encode("latin-1")).digest()
+        given = sha256(key).digest()
         # every key is compared, so that the time tells nothing
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if not any(matches):
@@ -59,11 +57,11 @@ class LoopbackGuard:
 
     refusal: type[RequestError] = Forbidden
 
-    def check(self, headers: Headers) -> None:
-        if _host_name(f"//{headers.get('host', '')}") not in LOOPBACK_NAMES:
+    def check(self, head: Head) -> None:
+        if _host_name("//" + head.get(b"host", b"").decode("latin-1")) not in LOOPBACK_NAMES:
             raise Forbidden("Without a key, only requests to localhost are taken.")
-        origin = headers.get("origin")
-        if origin is not None and _host_name(origin) not in LOOPBACK_NAMES:
+        origin = head.get(b"origin")
+        if origin is not None and _host_name(origin.decode("latin-1")) not in LOOPBACK_NAMES:
             raise Forbidden("Without a key, no requests from other sites' pages are taken.")
 
 

@@ -1,4 +1,4 @@
-"""Read a request's body within a limit, and its JSON once."""
+"""What a request's body says: its JSON, read once."""
 
 from __future__ import annotations
 
@@ -7,45 +7,15 @@ import re
 from typing import Any
 
 import pydantic_core
-from starlette.types import Receive, Scope
 
-from gymhost.errors import BodyTooLarge, InvalidBody
+from gymhost.errors import InvalidBody
 from gymhost.models import JSONObject, json_type
 
-__all__ = ["ClientGone", "parse_json", "parse_object", "read_body"]
+__all__ = ["ClientGone", "parse_json", "parse_object"]
 
 
 class ClientGone(InvalidBody):
     """The client left before its body had arrived: nobody reads the answer."""
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Return the body.
-
-    Raises: BodyTooLarge: it is past the limit, and was not read whole; ClientGone.
-    """
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise BodyTooLarge(f"The body has {int(declared)} bytes, more than the {limit} taken here.")
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise BodyTooLarge(f"The body has more than the {limit} bytes taken here.")
-        return body
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        if message["type"] != "http.request":
-            raise ClientGone("The body ended before it was whole.")
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"The body has more than the {limit} bytes taken here.")
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return b"".join(chunks)
-        message = await receive()
 
 
 def parse_json(raw: bytes, *, finite: bool = True) -> Any:

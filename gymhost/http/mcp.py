@@ -37,14 +37,16 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
 
 from gymhost.errors import BodyTooLarge, RequestError
 from gymhost.host import Host
-from gymhost.http.body import parse_json, read_body
-from gymhost.http.exchange import Exchange, Gone, Replay, send_answer, send_error, send_json
-from gymhost.http.plain_calls import Head, PlainCall, plain_call, plain_head, wire_result
-from gymhost.models import TOKEN_HEADER, JSONObject
+from gymhost.http.body import parse_json
+from gymhost.http.http_exchange import HttpExchange
+from gymhost.http.json_rpc import rpc_error, rpc_result
+from gymhost.http.mcp_context import Gone, McpContext, Replay
+from gymhost.http.plain_calls import PlainCall, is_plain_head, plain_call, wire_result
+from gymhost.http.reply import Header, Reply
+from gymhost.models import TOKEN_HEADER
 from gymhost.mount import Mount
 from gymhost.stores import ENDED
 
@@ -58,7 +60,7 @@ VERSIONS = frozenset(HANDSHAKE_PROTOCOL_VERSIONS)
 
 
 class McpEndpoint:
-    """An ASGI application that serves one environment's tools to agents."""
+    """Serves one environment's tools to agents."""
 
     def __init__(
         self,
@@ -114,76 +116,70 @@ class McpEndpoint:
         """End the streams that clients hold open to listen."""
         self._listen.close()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":
-            await send_answer(send, 405, b"", [(b"allow", b"POST")])
+    async def __call__(self, exchange: HttpExchange) -> None:
+        """Answer one request."""
+        if exchange.scope["method"] != "POST":
+            await exchange.answer(_empty(405, (b"allow", b"POST")))
             return
-        head = None if self._checks_hosts else plain_head(scope["headers"])
-        request = Request(scope, receive)
-        if head is None and await self._refused(request, send):
+        plain = is_plain_head(exchange.head) and not (self._checks_hosts or exchange.repeats)
+        if not plain and await self._refused(exchange):
             return
         try:
-            message = parse_json(await read_body(scope, receive, self._limit))
+            message = parse_json(await exchange.read_body(self._limit))
         except BodyTooLarge as exc:
             self._mount.counts["body_too_large"] += 1
             self._mount.hit("mcp_body_bytes")
-            await send_error(send, 413, None, INVALID_REQUEST, str(exc))
+            await exchange.answer(rpc_error(None, INVALID_REQUEST, str(exc), status=413))
             return
         except ValueError:
-            await send_error(send, 400, None, PARSE_ERROR, "Parse error")
+            await exchange.answer(rpc_error(None, PARSE_ERROR, "Parse error", status=400))
             return
-        if head is not None:
-            call = plain_call(head, message, DEFAULT_NEGOTIATED_VERSION)
+        if plain:
+            call = plain_call(exchange.head, message, DEFAULT_NEGOTIATED_VERSION)
             if call is not None and call.name not in self._mirrors:
-                await self._answer_plain(head, call, receive, send)
+                await exchange.answer(await self._plain_reply(exchange, call))
                 return
-        version = _header(scope, VERSION_HEADER)
+        version = exchange.header(VERSION_HEADER)
         if version is None or version in VERSIONS:
-            await self._answer(request, message, version or DEFAULT_NEGOTIATED_VERSION, send)
+            version = version or DEFAULT_NEGOTIATED_VERSION
+            await exchange.answer(await self._reply(exchange, message, version))
             return
         # written anew: the SDK's own parser takes NaN and lone surrogates, which no record takes
-        replayed = Replay(pydantic_core.to_json(message), receive)
+        replayed = Replay(pydantic_core.to_json(message), exchange.receive)
         if not self._manager_runs:
             await self._start_manager()
-        await self._manager.handle_request(scope, replayed, send)
+        await self._manager.handle_request(exchange.scope, replayed, exchange.send)
 
-    async def _refused(self, request: Request, send: Send) -> bool:
+    async def _refused(self, exchange: HttpExchange) -> bool:
         """Answer a request whose headers do not fit; say whether that was so."""
+        request = Request(exchange.scope, exchange.receive)
         refusal = await self._security.validate_request(request, is_post=True)
         if refusal is not None:
             # the SDK's words for it, which do not say that they are text
-            refusal.headers["content-type"] = "text/plain; charset=utf-8"
-            await refusal(request.scope, request.receive, send)
+            text = bytes(refusal.body)
+            await exchange.answer(Reply(text, refusal.status_code, b"text/plain; charset=utf-8"))
             return True
         if check_accept_headers(request)[0]:
             return False
-        await send_error(
-            send, 406, None, INVALID_REQUEST, "Not Acceptable: accept application/json"
-        )
+        why = "Not Acceptable: accept application/json"
+        await exchange.answer(rpc_error(None, INVALID_REQUEST, why, status=406))
         return True
 
-    async def _answer_plain(
-        self, head: Head, call: PlainCall, receive: Receive, send: Send
-    ) -> None:
+    async def _plain_reply(self, exchange: HttpExchange, call: PlainCall) -> Reply:
         try:
-            result = await self._plain_result(head, call, receive)
+            outcome = await self._host.call_tool(
+                self._mount.name,
+                exchange.header(TOKEN_BYTES),
+                call.name,
+                call.arguments,
+                gone=Gone(exchange.receive),
+            )
+            return rpc_result(
+                call.request_id, wire_result(outcome, call.version, self._server_info)
+            )
         except Exception:
             logger.exception("a tool call of %s failed in gymhost", self._mount.name)
-            why = "Internal server error"
-            await send_error(send, 200, call.request_id, INTERNAL_ERROR, why)
-            return
-        await send_json(send, 200, {"jsonrpc": "2.0", "id": call.request_id, "result": result})
-
-    async def _plain_result(self, head: Head, call: PlainCall, receive: Receive) -> JSONObject:
-        token = head.get(TOKEN_BYTES)
-        outcome = await self._host.call_tool(
-            self._mount.name,
-            None if token is None else token.decode("latin-1"),
-            call.name,
-            call.arguments,
-            gone=Gone(receive),
-        )
-        return wire_result(outcome, call.version, self._server_info)
+            return rpc_error(call.request_id, INTERNAL_ERROR, "Internal server error")
 
     async def _start_manager(self) -> None:
         """Start the SDK's session manager, at the first request that needs it.
@@ -202,39 +198,33 @@ class McpEndpoint:
             task_status.started()
             await anyio.sleep_forever()
 
-    async def _answer(self, request: Request, message: Any, version: str, send: Send) -> None:
+    async def _reply(self, exchange: HttpExchange, message: Any, version: str) -> Reply:
         match message:
             case {"jsonrpc": "2.0", "method": str(), "id": str() | int() as request_id} if (
                 not isinstance(request_id, bool) and _params_fit(message)
             ):
-                await self._serve(request, message, request_id, version, send)
+                return await self._serve(exchange, message, request_id, version)
             case {"jsonrpc": "2.0", "method": str()} if "id" not in message and _params_fit(
                 message
             ):
-                await send_answer(send, 202, b"", [])  # a notification: nothing here acts on one
+                return _empty(202)  # a notification: nothing here acts on one
             case {"jsonrpc": "2.0", "id": str() | int(), "result": dict()} | {
                 "jsonrpc": "2.0",
                 "error": dict(),
             } if "method" not in message:
-                await send_answer(send, 202, b"", [])  # a response to nothing that was asked
+                return _empty(202)  # a response to nothing that was asked
             case _:
-                await send_error(
-                    send,
-                    400,
-                    None,
-                    INVALID_REQUEST,
-                    "The body must be one JSON-RPC 2.0 request or notification",
-                )
+                what = "The body must be one JSON-RPC 2.0 request or notification"
+                return rpc_error(None, INVALID_REQUEST, what, status=400)
 
     async def _serve(
         self,
-        request: Request,
+        exchange: HttpExchange,
         message: dict[str, Any],
         request_id: str | int,
         version: str,
-        send: Send,
-    ) -> None:
-        context = Exchange(request, request_id)
+    ) -> Reply:
+        context = McpContext(Request(exchange.scope, exchange.receive), request_id)
         connection = Connection.from_envelope(version, None, None)
         try:
             result = await serve_one(
@@ -249,11 +239,9 @@ class McpEndpoint:
             error = handler_exception_to_error_data(exc)
             if error is None:
                 logger.exception("an MCP request of %s failed", self._mount.name)
-                await send_error(send, 200, request_id, INTERNAL_ERROR, "Internal server error")
-                return
-            await send_error(send, 200, request_id, error.code, error.message, error.data)
-            return
-        await send_json(send, 200, {"jsonrpc": "2.0", "id": request_id, "result": result})
+                return rpc_error(request_id, INTERNAL_ERROR, "Internal server error")
+            return rpc_error(request_id, error.code, error.message, error.data)
+        return rpc_result(request_id, result)
 
     # -- handlers: for both ways in ------------------------------------------------------------
 
@@ -336,9 +324,5 @@ def _token(context: ServerRequestContext[Any, Any]) -> str | None:
     return ", ".join(_request(context).headers.getlist(TOKEN_HEADER)) or None
 
 
-def _header(scope: Scope, name: bytes) -> str | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+def _empty(status: int, *headers: Header) -> Reply:
+    return Reply(status=status, media_type=b"", headers=headers)

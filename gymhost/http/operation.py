@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from gymhost.errors import RequestError
 from gymhost.http.api import Api
+from gymhost.http.http_exchange import HttpExchange
+from gymhost.http.reply import Reply
 from gymhost.models import JSONObject
 
 __all__ = ["ENVIRONMENT", "JSON", "Answer", "Errors", "Operation"]
@@ -41,7 +40,7 @@ class Operation:
     method: Literal["GET", "POST", "DELETE"]
     path: str
     operation_id: str
-    handler: Callable[[Api, Request, str], Awaitable[Response]] | None
+    handler: Callable[[Api, HttpExchange, str], Awaitable[Reply]] | None
     """None: the agent plane's own application answers."""
     tag: Literal["sessions", "environments", "agents", "server"]
     summary: str

@@ -8,7 +8,6 @@ hold both ways to the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mcp.shared.inbound import (
@@ -21,13 +20,12 @@ from mcp_types import SERVER_INFO_META_KEY, methods
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
+from gymhost.http.http_exchange import Head
+from gymhost.http.reply import JSON
 from gymhost.models import JSONObject, ToolOutcome
 
-__all__ = ["Head", "PlainCall", "plain_call", "plain_head", "wire_result"]
+__all__ = ["PlainCall", "is_plain_head", "plain_call", "wire_result"]
 
-Head = Mapping[bytes, bytes]
-
-JSON = b"application/json"
 ACCEPTS = frozenset({JSON, b"application/json, text/event-stream", b"*/*"})
 VERSION_HEADER = b"mcp-protocol-version"
 PARAM_PREFIX = b"mcp-param-"
@@ -48,14 +46,9 @@ class PlainCall(NamedTuple):
     version: str
 
 
-def plain_head(headers: list[tuple[bytes, bytes]]) -> Head | None:
-    """Return a request's headers by name, where none is there twice and it speaks JSON."""
-    head = dict(headers)
-    if len(head) != len(headers):
-        return None
-    if head.get(b"content-type") != JSON or head.get(b"accept") not in ACCEPTS:
-        return None
-    return head
+def is_plain_head(head: Head) -> bool:
+    """Whether a request speaks JSON, and takes it."""
+    return head.get(b"content-type") == JSON and head.get(b"accept") in ACCEPTS
 
 
 def plain_call(head: Head, message: Any, default_version: str) -> PlainCall | None:
@@ -130,7 +123,7 @@ def wire_result(outcome: ToolOutcome, version: str, server_info: JSONObject) -> 
 
 
 def _is_text(content: list[JSONObject]) -> bool:
-    return all(
-        len(block) == 2 and block.get("type") == "text" and type(block.get("text")) is str
-        for block in content
-    )
+    for block in content:
+        if len(block) != 2 or block.get("type") != "text" or type(block.get("text")) is not str:
+            return False
+    return True

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from typing import Any
 
 import pydantic_core
 from starlette.requests import Request
-from starlette.responses import Response
 
 from gymhost.errors import InternalError, NotFound, RequestError, StoreError, StoreReason
+from gymhost.http.reply import Reply
 
 __all__ = ["EXCEPTION_HANDLERS", "answer_to", "problem"]
 
 logger = logging.getLogger("gymhost.http")
+
+PROBLEM = b"application/problem+json"
 
 # A store's own words are for the log: they may name its file or its server.
 STORE_FAILURES: dict[StoreReason, str] = {
@@ -29,8 +32,8 @@ STORE_FAILURES: dict[StoreReason, str] = {
 }
 
 
-def problem(error: RequestError) -> Response:
-    """Return an error as a response."""
+def problem(error: RequestError) -> Reply:
+    """Return an error as an answer."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
@@ -40,15 +43,11 @@ def problem(error: RequestError) -> Response:
         "mask_sample": True,
         **error.extra,
     }
-    return Response(
-        pydantic_core.to_json(body),
-        error.status,
-        headers=error.headers,
-        media_type="application/problem+json",
-    )
+    headers = tuple((name.encode(), value.encode()) for name, value in error.headers.items())
+    return Reply(pydantic_core.to_json(body), error.status, PROBLEM, headers)
 
 
-def answer_to(error: Exception) -> Response:
+def answer_to(error: Exception) -> Reply:
     """Return what a request is answered that has failed."""
     if isinstance(error, StoreError):
         logger.error("the session store failed", exc_info=error)
@@ -61,13 +60,14 @@ def answer_to(error: Exception) -> Response:
     return problem(InternalError("gymhost failed. The log has the cause."))  # the server logs it
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def _answer(request: Request, error: Exception) -> Reply:
     return answer_to(error)
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Reply:
     """Starlette's own: no such route."""
     return problem(NotFound(f"{request.method} {request.url.path}: Not Found."))
 
 
-EXCEPTION_HANDLERS = {RequestError: _answer, 404: _not_found, Exception: _answer}
+# starlette calls what they return as an application, which is all that it is typed to be
+EXCEPTION_HANDLERS: Any = {RequestError: _answer, 404: _not_found, Exception: _answer}

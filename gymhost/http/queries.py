@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import get_args
 
-from starlette.requests import Request
+from starlette.datastructures import QueryParams
 
 from gymhost.errors import InvalidField
 from gymhost.stores import Status
@@ -20,13 +20,13 @@ STATUSES: dict[str, Status] = {status: status for status in get_args(Status)}
 class Query:
     """The parameters after the `?`."""
 
-    def __init__(self, request: Request, *known: str) -> None:
+    def __init__(self, query_string: bytes, *known: str) -> None:
         """Take the `known` ones.
 
         Raises: InvalidField: there is another, or one twice.
         """
         self._values: dict[str, str] = {}
-        for name, value in request.query_params.multi_items():
+        for name, value in QueryParams(query_string).multi_items():
             if name not in known:
                 raise InvalidField(f"{name!r} is no parameter here. Known: {', '.join(known)}.")
             if name in self._values:

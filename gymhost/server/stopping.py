@@ -61,6 +61,7 @@ class _Stopper:
 
     def __init__(self, app: GymhostApp, grace: float, announce: Callable[[], None]) -> None:
         self._app = app
+        app.requests_stay = True
         self._grace = grace
         self._announce = announce
         self._started = False

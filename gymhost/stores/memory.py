@@ -307,14 +307,19 @@ class MemoryStore:
 
     def _set_status(self, entry: _Entry, status: Status, now: float, *, closing: bool) -> None:
         environment, session_id = entry.new.environment, entry.new.session_id
-        ended = status in ENDED
+        was_ended, ended = entry.status in ENDED, status in ENDED
         self._counts[environment, entry.status] -= 1
         self._counts[environment, status] += 1
         entry.closing = ended and (closing or entry.closing)
         entry.status, entry.ended_at = status, now if ended else None
-        self._ended.pop(session_id, None)
-        for entries in (self._living_in, self._ended_in, self._closing_in):
-            entries[environment].pop(session_id, None)
+        if not (was_ended or ended):
+            return
+        if was_ended:
+            self._ended.pop(session_id, None)
+            self._ended_in[environment].pop(session_id, None)
+            self._closing_in[environment].pop(session_id, None)
+        else:
+            del self._living_in[environment][session_id]
         if not ended:
             self._living_in[environment][session_id] = entry
             return

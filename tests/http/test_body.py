@@ -9,7 +9,8 @@ import pytest
 from gymhost.config import EnvironmentConfig
 from gymhost.errors import BodyTooLarge, InvalidBody
 from gymhost.http import api, body
-from gymhost.http.body import ClientGone, parse_json, parse_object, read_body
+from gymhost.http.body import ClientGone, parse_json, parse_object
+from gymhost.http.http_exchange import HttpExchange
 from gymhost.limits import Limits
 from tests.environments import Diary
 from tests.served import serve
@@ -37,6 +38,13 @@ class Pieces:
 def scope(length: str | None = None) -> dict[str, Any]:
     headers = [] if length is None else [(b"content-length", length.encode())]
     return {"type": "http", "headers": headers}
+
+
+async def read_body(scope: dict[str, Any], receive: Pieces, limit: int) -> bytes:
+    async def send(message: Any) -> None:
+        raise AssertionError("nothing is answered")
+
+    return await HttpExchange(scope, receive, send).read_body(limit)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from gymhost.http import requests
+from gymhost.http import http_exchange, requests
 from gymhost.http.requests import InFlight, InFlightMiddleware
 
 SCOPE: Scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
@@ -198,7 +198,7 @@ async def test_an_early_answer_goes_out_at_once_and_ends_after_its_body(
 async def test_an_early_answer_does_not_wait_for_ever_for_its_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(requests, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(http_exchange, "LINGER_SECONDS", 0.01)
     wire = Wire(PIECE)
     with anyio.fail_after(5):
         await InFlightMiddleware(refuse, InFlight())(SCOPE, wire.receive, wire.send)
@@ -209,7 +209,7 @@ async def test_what_still_comes_is_taken_while_an_answer_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """hypercorn ends an answer when there is room in the queue that the body comes through."""
-    monkeypatch.setattr(requests, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(http_exchange, "LINGER_SECONDS", 0)
     put, take = anyio.create_memory_object_stream[Message](10)
     with put, take:
         for _ in range(10):

@@ -1,18 +1,17 @@
-"""One request of the agent plane and its one answer."""
+"""What the SDK's handlers are given with a request."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import anyio
-import pydantic_core
 from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from starlette.requests import Request
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive
 
-__all__ = ["Exchange", "Gone", "Replay", "send_answer", "send_error", "send_json"]
+__all__ = ["Gone", "McpContext", "Replay"]
 
 
 class Replay:
@@ -40,7 +39,7 @@ class Gone:
             pass
 
 
-class Exchange:
+class McpContext:
     """One request and its one answer, in the shape of `mcp.shared.dispatcher.DispatchContext`."""
 
     can_send_request = False
@@ -67,28 +66,3 @@ class Exchange:
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
         """Drop it, as `notify` does."""
-
-
-async def send_error(
-    send: Send, status: int, request_id: str | int | None, code: int, message: str, data: Any = None
-) -> None:
-    """Answer with a JSON-RPC error."""
-    error = {"code": code, "message": message}
-    if data is not None:
-        error["data"] = data
-    await send_json(send, status, {"jsonrpc": "2.0", "id": request_id, "error": error})
-
-
-async def send_json(send: Send, status: int, body: dict[str, Any]) -> None:
-    """Answer with JSON."""
-    headers = [(b"content-type", b"application/json")]
-    await send_answer(send, status, pydantic_core.to_json(body), headers)
-
-
-async def send_answer(
-    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]
-) -> None:
-    """Answer with bytes."""
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
