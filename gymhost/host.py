@@ -34,6 +34,7 @@ from gymhost.errors import (
     StoreError,
     UnknownEnvironment,
 )
+from gymhost.lean_body import AnyBody
 from gymhost.lifecycle import Lifecycle
 from gymhost.limits import Limits
 from gymhost.models import JSONObject, ToolOutcome
@@ -181,7 +182,7 @@ class Host:
         return await self._calling.call_tool(mount, token, tool_name, arguments, gone)
 
     async def verify(
-        self, name: str, session_id: str | None, body: JSONObject, raw: bytes
+        self, name: str, session_id: str | None, body: AnyBody, raw: bytes
     ) -> VerifyAnswer:
         """Score a session's attempt, once; `raw` is the body as it came.
 

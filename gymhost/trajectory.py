@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import pydantic_core
 
@@ -18,9 +18,31 @@ __all__ = ["Trajectory", "TrajectoryCall"]
 class Trajectory:
     """What an agent did, as Responses API output items; read leniently, and only when asked."""
 
+    _unread: tuple[Callable[[], tuple[str, ...]], Callable[[], Any]] | None = None
+
     def __init__(self, response: Any = None) -> None:
         """Take a Responses API response object, its `output` list, or nothing."""
         self.response = response
+
+    @classmethod
+    def unread(cls, texts: Callable[[], tuple[str, ...]], response: Callable[[], Any]) -> Self:
+        """Return one of which the assistant's texts are known without its response.
+
+        `response` makes that when it is asked for, and may raise.
+        """
+        trajectory = cls.__new__(cls)
+        trajectory._unread = texts, response
+        return trajectory
+
+    @cached_property
+    def response(self) -> Any:
+        """The response as it was sent."""
+        assert self._unread is not None  # else it was given
+        return self._unread[1]()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy, or another process, needs: the response, and not how to get it."""
+        return {**self.__dict__, "response": self.response, "_unread": None}
 
     @cached_property
     def items(self) -> tuple[JSONObject, ...]:
@@ -34,6 +56,9 @@ class Trajectory:
 
     @cached_property
     def _assistant_messages(self) -> tuple[str, ...]:
+        # a wrapper that has asked for the response may have changed it
+        if self._unread is not None and "response" not in self.__dict__:
+            return self._unread[0]()
         # plain loops: a trajectory has thousands of items, and a generator for each costs as much
         # as parsing it
         messages: list[str] = []

@@ -24,6 +24,7 @@ from gymhost.errors import (
     StoreError,
     TaskMismatch,
 )
+from gymhost.lean_body import AnyBody, trajectory_of, whole
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
 from gymhost.registry import Registry
@@ -31,7 +32,6 @@ from gymhost.scores import dump_result
 from gymhost.session import Session
 from gymhost.slots import Slot, VerifyRun
 from gymhost.stores import SessionRow, SessionStore, Status, Verdict
-from gymhost.trajectory import Trajectory
 
 __all__ = ["Verification", "VerifyAnswer"]
 
@@ -101,7 +101,7 @@ class Verification:
         return True
 
     async def verify(
-        self, mount: Mount, session_id: str | None, body: JSONObject, raw: bytes, tasks: TaskGroup
+        self, mount: Mount, session_id: str | None, body: AnyBody, raw: bytes, tasks: TaskGroup
     ) -> VerifyAnswer:
         """Score a session's attempt, once; `raw` is the body as it came.
 
@@ -112,6 +112,8 @@ class Verification:
         Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
         EnvironmentFailed, EnvironmentTimeout, StoreError.
         """
+        if session_id is None or self._keep_trajectories:
+            body = whole(body)
         body_hash = sha256(raw).digest()
         if session_id is None:
             return await self._verify_detached(mount, body, body_hash)
@@ -129,7 +131,7 @@ class Verification:
         self,
         mount: Mount,
         slot: Slot,
-        body: JSONObject,
+        body: AnyBody,
         body_hash: bytes,
         tasks: TaskGroup,
     ) -> VerifyAnswer | None:
@@ -149,7 +151,7 @@ class Verification:
         return _answer_from(verdict, body_hash, slot.id, mount.on_failure)
 
     def _start(
-        self, mount: Mount, slot: Slot, body: JSONObject, body_hash: bytes, tasks: TaskGroup
+        self, mount: Mount, slot: Slot, body: AnyBody, body_hash: bytes, tasks: TaskGroup
     ) -> VerifyRun:
         if self._stopped:
             raise OverCapacity("The server is stopping.")
@@ -158,7 +160,7 @@ class Verification:
         tasks.start_soon(self._run_verify, mount, slot, run, body)
         return run
 
-    async def _run_verify(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
+    async def _run_verify(self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody) -> None:
         slot.users += 1
         slot.submitted = True
         try:
@@ -190,7 +192,7 @@ class Verification:
             del self._runs[run]
             run.done.set()
 
-    async def _score(self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject) -> None:
+    async def _score(self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody) -> None:
         # An expired session stays expired, so that it is let go of once. One that a crash has left
         # verifying may be tried again by whoever has the lease.
         living = await self._ending.transition(mount, slot, "verifying")
@@ -202,7 +204,7 @@ class Verification:
         # before verify, which may change it
         trajectory = _dump_trajectory(body) if self._keep_trajectories else None
         try:
-            result = await mount.verify(session, Trajectory(body.get("response")))
+            result = await mount.verify(session, trajectory_of(body))
             dumped = dump_result(result)
         except BaseException as exc:
             failure = hook_failure(mount, "verify", exc)
@@ -231,9 +233,7 @@ class Verification:
         except StoreError:
             logger.exception("session %s is left verifying, which is as good", slot.id)
 
-    async def _verify_detached(
-        self, mount: Mount, body: JSONObject, body_hash: bytes
-    ) -> VerifyAnswer:
+    async def _verify_detached(self, mount: Mount, body: AnyBody, body_hash: bytes) -> VerifyAnswer:
         """Score the body's own task, without a session."""
         task = Task.from_row(
             {key: value for key, value in body.items() if key not in ("response", "session_id")}
@@ -241,13 +241,13 @@ class Verification:
         model = mount.instance.state_type
         session: Session[Any] = Session("", mount.name, task, model=model)
         with hook_failures_answered(mount, "verify"):
-            result = await mount.verify(session, Trajectory(body.get("response")))
+            result = await mount.verify(session, trajectory_of(body))
             verdict = Verdict(body_hash, dump_result(result), None, self._clock.time())
         mount.counts["verified"] += 1
         return _answer_from(verdict, body_hash, None, mount.on_failure)
 
 
-def _check_task(seeded: Task, body: JSONObject) -> None:
+def _check_task(seeded: Task, body: AnyBody) -> None:
     """Refuse a verify of another task: `verifier_metadata` may be left out, and may not differ.
 
     Raises: TaskMismatch.
@@ -260,7 +260,7 @@ def _check_task(seeded: Task, body: JSONObject) -> None:
         )
 
 
-def _dump_trajectory(body: JSONObject) -> bytes | None:
+def _dump_trajectory(body: AnyBody) -> bytes | None:
     if "response" not in body:
         return None
     # null: a number like 1e400 can't be written again

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, cast
 
 import pydantic_core
@@ -19,6 +20,7 @@ from gymhost.http.body import parse_object, read_body
 from gymhost.http.mcp import TOKEN_HEADER
 from gymhost.http.queries import Query
 from gymhost.http.records import listed, recorded
+from gymhost.lean_body import AnyBody, LeanBody, read_lean
 from gymhost.models import JSONObject, json_type
 from gymhost.mount import Mount
 from gymhost.plugin_records import PluginRecord
@@ -73,11 +75,13 @@ class Api:
 
     async def verify(self, request: Request, name: str) -> Response:
         mount = self._host.mount(name)
-        raw, body = await self._body(request, mount, finite=False)  # echoed, not kept
+        raw = await self._raw(request, mount)
+        body = _verify_body(mount, raw)
         optional = mount.instance.stateless
         session_id = _session_id(request, body, optional=optional)
         with _cookie_on_errors(name, session_id):
             answer = await self._host.verify(name, session_id, body, raw)
+        mount.reads_whole |= isinstance(body, LeanBody) and body.is_parsed
         if "return=minimal" in request.headers.get("prefer", "").replace(" ", "").lower():
             return _session_response(pydantic_core.to_json(answer.fields), name, answer.session_id)
         return _session_response(_echo(raw, body, answer.fields), name, answer.session_id)
@@ -231,22 +235,29 @@ class Api:
         }
         return _json(body)
 
-    async def _body(
-        self, request: Request, mount: Mount, *, finite: bool = True
-    ) -> tuple[bytes, JSONObject]:
+    async def _body(self, request: Request, mount: Mount) -> tuple[bytes, JSONObject]:
+        raw = await self._raw(request, mount)
+        return raw, parse_object(raw)
+
+    async def _raw(self, request: Request, mount: Mount) -> bytes:
         try:
-            raw = await read_body(request.scope, request.receive, mount.limits.body_bytes)
+            return await read_body(request.scope, request.receive, mount.limits.body_bytes)
         except BodyTooLarge:
             mount.counts["body_too_large"] += 1
             mount.hit("body_bytes")
             raise
-        return raw, parse_object(raw, finite=finite)
 
     def _base_url(self, request: Request) -> str:
         return self._public_url or f"{request.url.scheme}://{request.url.netloc}"
 
 
-def _session_id(request: Request, body: JSONObject, *, optional: bool = False) -> str | None:
+def _verify_body(mount: Mount, raw: bytes) -> AnyBody:
+    parse = partial(parse_object, finite=False)  # echoed, not kept
+    lean = None if mount.reads_whole else read_lean(raw, parse)
+    return parse(raw) if lean is None else lean
+
+
+def _session_id(request: Request, body: AnyBody, *, optional: bool = False) -> str | None:
     """Return the session that a request names: in its body, else in its cookie.
 
     Raises: InvalidField: it names none.
@@ -282,7 +293,7 @@ def _cookie_on_errors(environment: str, session_id: str | None) -> Generator[Non
         raise
 
 
-def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
+def _echo(raw: bytes, body: AnyBody, fields: JSONObject) -> bytes:
     """Return the body again, with fields added, without writing again what came.
 
     A body that is an answer to an earlier verify has a verdict, too: it is left out.
@@ -293,7 +304,9 @@ def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
         kept = {key: value for key, value in body.items() if key not in VERDICT_KEYS}
         # null: a number like 1e400 can't be written again
         return pydantic_core.to_json({**kept, **fields}, inf_nan_mode="null")
-    return raw.rstrip()[:-1] + b"," + pydantic_core.to_json(fields)[1:]
+    # joined: each `+` would copy all of it
+    came = memoryview(raw)[: len(raw.rstrip()) - 1]
+    return b"".join((came, b",", pydantic_core.to_json(fields)[1:]))
 
 
 def _plugin(record: PluginRecord) -> schemas.Plugin:
