@@ -5,15 +5,12 @@ from __future__ import annotations
 from codecs import utf_8_decode
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import pydantic_core
 
 from gymhost.models import JSONObject
-from gymhost.trajectory import Trajectory
-
-if TYPE_CHECKING:
-    from gymhost.lean_types import Body
+from gymhost.trajectory import Texts, Trajectory
 
 __all__ = ["LARGE", "AnyBody", "LeanBody", "read_lean", "trajectory_of", "whole"]
 
@@ -29,9 +26,17 @@ class LeanBody(Mapping[str, Any]):
     msgspec nests deeper than pydantic, and does not look at numbers that nobody asks for.
     """
 
-    def __init__(self, raw: bytes, lean: Body, parse: Callable[[bytes], JSONObject]) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        texts: Texts,
+        json: dict[str, bytes],
+        parse: Callable[[bytes], JSONObject],
+    ) -> None:
+        """`json` has other values: b"" where it is known that the body has none."""
         self._raw = raw
-        self._lean = lean
+        self._texts = texts
+        self._json = json
         self._parse = parse
 
     @property
@@ -57,23 +62,21 @@ class LeanBody(Mapping[str, Any]):
         return True
 
     def __contains__(self, key: object) -> bool:
-        if key in self._lean.__struct_fields__:
-            return key == "response" or bool(getattr(self._lean, str(key)))
-        return key in self._keys
+        if isinstance(key, str) and key in self._json:
+            return self._json[key] != b""
+        return key == "response" or key in self._keys
 
     def __getitem__(self, key: str) -> Any:
         """Return a value.
 
         Raises: KeyError; InvalidBody.
         """
-        if key in ("session_id", "verifier_metadata") and not self.is_parsed:
-            if key not in self:
+        if key in self._json and not self.is_parsed:
+            if not self._json[key]:
                 raise KeyError(key)
             try:
                 # in a list: as deep as it is in the body
-                return pydantic_core.from_json(
-                    b"[%b]" % getattr(self._lean, key), allow_inf_nan=False
-                )[0]
+                return pydantic_core.from_json(b"[%b]" % self._json[key], allow_inf_nan=False)[0]
             except ValueError:
                 pass  # the whole says what is wrong, and where
         return self.whole[key]
@@ -86,7 +89,7 @@ class LeanBody(Mapping[str, Any]):
 
     def trajectory(self) -> Trajectory:
         """Return the attempt that it reports."""
-        return Trajectory.unread(self._lean.messages, lambda: self.whole.get("response"))
+        return Trajectory.unread(self._texts, lambda: self.whole.get("response"))
 
 
 AnyBody: TypeAlias = JSONObject | LeanBody
@@ -103,8 +106,8 @@ def read_lean(raw: bytes, parse: Callable[[bytes], JSONObject]) -> LeanBody | No
     # here: it costs 0.6 MB and 5 ms, and many a server never gets a large body
     from gymhost.lean_types import decode
 
-    lean = decode(raw) if _is_utf8(raw) else None
-    return None if lean is None else LeanBody(raw, lean, parse)
+    found = decode(raw) if _is_utf8(raw) else None
+    return None if found is None else LeanBody(raw, *found, parse)
 
 
 def whole(body: AnyBody) -> JSONObject:

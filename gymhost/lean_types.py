@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw, Struct
 
-__all__ = ["Body", "decode", "keys"]
+from gymhost.trajectory import Texts
+
+__all__ = ["decode", "keys"]
 
 
 # gc=False: a trajectory has thousands of items, and none of them can be part of a circle
@@ -42,35 +44,43 @@ class Body(Struct, gc=False):
     failure_kind: Raw = Raw()
     unmasked_reward: Raw = Raw()
 
-    def messages(self) -> tuple[str, ...]:
-        """Return the texts of the assistant's messages, as `Trajectory` defines them."""
-        response = self.response
-        output = response.output if isinstance(response, Response) else response
-        found: list[str] = []
-        for item in output or ():
-            if item.role == "assistant" and item.type == "message":
-                content = item.content
-                if not isinstance(content, list):
-                    found.append(content or "")
-                elif len(content) == 1:  # as most have
-                    found.append(_text(content[0]))
-                else:
-                    found.append("".join([_text(part) for part in content]))
-        return tuple(found)
-
 
 _BODY = msgspec.json.Decoder(Body)
 _KEYS = msgspec.json.Decoder(dict[str, Raw])
-_VERDICT = Body.__struct_fields__[3:]
+_JSON = Body.__struct_fields__[1:]
+_VERDICT = _JSON[2:]
 
 
-def decode(raw: bytes) -> Body | None:
-    """Return a body that is UTF-8; None where it is no JSON, has other types, or a verdict."""
+def decode(raw: bytes) -> tuple[Texts, dict[str, bytes]] | None:
+    """Return a body's texts, and the JSON of what else verify looks at: b"" where it lacks.
+
+    `raw` must be UTF-8. None where it is no JSON, has other types, or a verdict.
+    """
     try:
         body = _BODY.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return None
-    return None if any(getattr(body, key) for key in _VERDICT) else body
+    if any(getattr(body, key) for key in _VERDICT):
+        return None
+    # at once: to read the items, and to let go of them, takes three times as long when they are
+    # no longer in the processor's caches
+    return _texts(body), {key: bytes(getattr(body, key)) for key in _JSON}
+
+
+def _texts(body: Body) -> Texts:
+    response = body.response
+    output = response.output if isinstance(response, Response) else response
+    texts: list[str] = []
+    for item in output or ():
+        if item.role == "assistant" and item.type == "message":
+            content = item.content
+            if not isinstance(content, list):
+                texts.append(content or "")
+            elif len(content) == 1 and isinstance(part := content[0], Part):  # as most are
+                texts.append(part.text or "")
+            else:
+                texts.append("".join([_text(part) for part in content]))
+    return Texts("\n".join(texts), texts[-1] if texts else "")
 
 
 def keys(raw: bytes) -> set[str]:
