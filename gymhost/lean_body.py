@@ -56,7 +56,10 @@ class LeanBody(Mapping[str, Any]):
     def _keys(self) -> set[str]:
         from gymhost.lean_types import keys
 
-        return keys(self._raw)
+        try:
+            return keys(self._raw)
+        except RecursionError:  # where this is called, less of Python's stack is left
+            return set(self.whole)
 
     def __bool__(self) -> bool:
         return True
