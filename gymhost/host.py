@@ -34,6 +34,7 @@ from gymhost.errors import (
     StoreError,
     UnknownEnvironment,
 )
+from gymhost.lean_body import AnyBody
 from gymhost.lifecycle import Lifecycle
 from gymhost.limits import Limits
 from gymhost.models import JSONObject, ToolOutcome
@@ -184,7 +185,7 @@ class Host:
         self,
         name: str,
         session_id: str | None,
-        body: JSONObject,
+        body: AnyBody,
         raw: bytes,
         *,
         own_task: bool = True,

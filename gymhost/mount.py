@@ -18,6 +18,7 @@ from gymhost.errors import (
     CallTimeout,
     EnvironmentFailed,
     EnvironmentTimeout,
+    InvalidBody,
     InvalidTask,
     PluginError,
     ToolDefinitionError,
@@ -75,6 +76,8 @@ class Mount:
             self.tools.add(method_tool)
         # object's: a frozen dataclass may be an environment, too
         object.__setattr__(self.instance, "_run_tool", self.tools.run)
+        self.reads_whole = False
+        """Whether verify has asked for more of a large trajectory than the messages' texts."""
         self.open_sessions = 0
         self.seeding = 0
         """Those of the open sessions that the store does not have yet."""
@@ -253,6 +256,8 @@ class Mount:
 
         A cancellation is returned as it is.
         """
+        if isinstance(error, InvalidBody):
+            return error  # of a large body's rest, which is parsed when a hook asks for it
         if isinstance(error, InvalidTask):
             self.counts["invalid_task"] += 1
             return error

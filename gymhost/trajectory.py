@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import pydantic_core
 
 from gymhost.models import JSONObject
 
-__all__ = ["Trajectory", "TrajectoryCall"]
+__all__ = ["Texts", "Trajectory", "TrajectoryCall"]
+
+
+class Texts(NamedTuple):
+    """What the assistant said."""
+
+    assistant: str
+    final: str
 
 
 class Trajectory:
     """What an agent did, as Responses API output items; read leniently, and only when asked."""
 
+    _unread: tuple[Texts, Callable[[], Any]] | None = None
+
     def __init__(self, response: Any = None) -> None:
         """Take a Responses API response object, its `output` list, or nothing."""
         self.response = response
+
+    @classmethod
+    def unread(cls, texts: Texts, response: Callable[[], Any]) -> Self:
+        """Return one of which only the texts are known.
+
+        `response` makes that when it is asked for, and may raise.
+        """
+        trajectory = cls.__new__(cls)
+        trajectory._unread = texts, response
+        return trajectory
+
+    @cached_property
+    def response(self) -> Any:
+        """The response as it was sent."""
+        assert self._unread is not None  # else it was given
+        return self._unread[1]()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy, or another process, needs: the response, and not how to get it."""
+        return {**self.__dict__, "response": self.response, "_unread": None}
 
     @cached_property
     def items(self) -> tuple[JSONObject, ...]:
@@ -33,24 +62,27 @@ class Trajectory:
         return tuple([item for item in output if isinstance(item, dict)])
 
     @cached_property
-    def _assistant_messages(self) -> tuple[str, ...]:
+    def _texts(self) -> Texts:
+        # a wrapper that has asked for the response may have changed it
+        if self._unread is not None and "response" not in self.__dict__:
+            return self._unread[0]
         # plain loops: a trajectory has thousands of items, and a generator for each costs as much
         # as parsing it
-        messages: list[str] = []
+        texts: list[str] = []
         for item in self.items:
             if item.get("role") == "assistant" and item.get("type", "message") == "message":
-                messages.append(_text(item.get("content")))
-        return tuple(messages)
+                texts.append(_text(item.get("content")))
+        return Texts("\n".join(texts), texts[-1] if texts else "")
 
     @property
     def assistant_text(self) -> str:
         """The text of all assistant messages, joined by newlines."""
-        return "\n".join(self._assistant_messages)
+        return self._texts.assistant
 
     @property
     def final_text(self) -> str:
         """The text of the last assistant message, empty without one."""
-        return self._assistant_messages[-1] if self._assistant_messages else ""
+        return self._texts.final
 
     @cached_property
     def tool_calls(self) -> tuple[TrajectoryCall, ...]:

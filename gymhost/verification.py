@@ -25,13 +25,13 @@ from gymhost.errors import (
     StoreError,
     TaskMismatch,
 )
+from gymhost.lean_body import AnyBody, trajectory_of, whole
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
 from gymhost.registry import Registry
 from gymhost.session import Session
 from gymhost.slots import Slot, VerifyRun
 from gymhost.stores import SessionRow, SessionStore, Status, Verdict
-from gymhost.trajectory import Trajectory
 
 __all__ = ["Verification", "VerifyAnswer"]
 
@@ -104,7 +104,7 @@ class Verification:
         self,
         mount: Mount,
         session_id: str | None,
-        body: JSONObject,
+        body: AnyBody,
         raw: bytes,
         tasks: TaskGroup | None,
     ) -> VerifyAnswer:
@@ -117,6 +117,8 @@ class Verification:
         Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
         EnvironmentFailed, EnvironmentTimeout, StoreError.
         """
+        if session_id is None or self._keep_trajectories:
+            body = whole(body)
         body_hash = sha256(raw).digest()
         if session_id is None:
             return await self._verify_detached(mount, body, body_hash)
@@ -134,7 +136,7 @@ class Verification:
         self,
         mount: Mount,
         slot: Slot,
-        body: JSONObject,
+        body: AnyBody,
         body_hash: bytes,
         tasks: TaskGroup | None,
     ) -> VerifyAnswer | None:
@@ -167,13 +169,13 @@ class Verification:
         return run
 
     async def _run_in_task(
-        self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject, task: Task | None
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
     ) -> None:
         with run.scope:
             await self._run_verify(mount, slot, run, body, task)
 
     async def _run_verify(
-        self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject, task: Task | None
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
     ) -> None:
         slot.users += 1
         slot.submitted = True
@@ -206,7 +208,7 @@ class Verification:
             run.end()
 
     async def _score(
-        self, mount: Mount, slot: Slot, run: VerifyRun, body: JSONObject, task: Task | None
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
     ) -> None:
         # An expired session stays expired, so that it is let go of once. One that a crash has left
         # verifying may be tried again by whoever has the lease.
@@ -219,7 +221,7 @@ class Verification:
         # before verify, which may change it
         trajectory = _dump_trajectory(body) if self._keep_trajectories else None
         try:
-            dumped = await mount.verify(session, Trajectory(body.get("response")))
+            dumped = await mount.verify(session, trajectory_of(body))
         except BaseException as exc:
             failure = hook_failure(mount, "verify", exc)
             with anyio.CancelScope(shield=True):
@@ -247,9 +249,7 @@ class Verification:
         except StoreError:
             logger.exception("session %s is left verifying, which is as good", slot.id)
 
-    async def _verify_detached(
-        self, mount: Mount, body: JSONObject, body_hash: bytes
-    ) -> VerifyAnswer:
+    async def _verify_detached(self, mount: Mount, body: AnyBody, body_hash: bytes) -> VerifyAnswer:
         """Score the body's own task, without a session."""
         task = Task.from_row(
             {key: value for key, value in body.items() if key not in ("response", "session_id")}
@@ -257,13 +257,13 @@ class Verification:
         model = mount.instance.state_type
         session: Session[Any] = Session("", mount.name, task, model=model)
         with hook_failures_answered(mount, "verify"):
-            dumped = await mount.verify(session, Trajectory(body.get("response")))
+            dumped = await mount.verify(session, trajectory_of(body))
             verdict = Verdict(body_hash, dumped, None, self._clock.time())
         mount.counts["verified"] += 1
         return _answer_from(verdict, body_hash, None, mount.on_failure)
 
 
-def _check_task(seeded: Task, body: JSONObject) -> None:
+def _check_task(seeded: Task, body: AnyBody) -> None:
     """Refuse a verify of another task: `verifier_metadata` may be left out, and may not differ.
 
     Raises: TaskMismatch.
@@ -276,7 +276,7 @@ def _check_task(seeded: Task, body: JSONObject) -> None:
         )
 
 
-def _dump_trajectory(body: JSONObject) -> bytes | None:
+def _dump_trajectory(body: AnyBody) -> bytes | None:
     if "response" not in body:
         return None
     # null: a number like 1e400 can't be written again

@@ -30,6 +30,8 @@ LAYERS = (
         "dispatch",
         "hookrules",
         "hookspecs",
+        "lean_body",
+        "lean_types",
         "mcp_tools",
         "scores",
         "session",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, cast
 
 import pydantic_core
@@ -19,6 +19,7 @@ from gymhost.http.http_exchange import Head, HttpExchange
 from gymhost.http.queries import Query
 from gymhost.http.records import listed, recorded
 from gymhost.http.reply import Reply
+from gymhost.lean_body import AnyBody, LeanBody, read_lean
 from gymhost.models import TOKEN_HEADER, JSONObject, json_type
 from gymhost.mount import Mount
 from gymhost.plugin_records import PluginRecord
@@ -73,7 +74,8 @@ class Api:
 
     async def verify(self, exchange: HttpExchange, name: str) -> Reply:
         mount = self._host.mount(name)
-        raw, body = await self._body(exchange, mount, finite=False)  # echoed, not kept
+        raw = await self._raw(exchange, mount)
+        body = _verify_body(mount, raw)
         optional = mount.instance.stateless
         session_id = _session_id(exchange.head, body, optional=optional)
         try:
@@ -83,6 +85,7 @@ class Api:
         except RequestError as exc:
             _set_cookie_on(exc, name, session_id)
             raise
+        mount.reads_whole |= isinstance(body, LeanBody) and body.is_parsed
         if b"return=minimal" in exchange.head.get(b"prefer", b"").replace(b" ", b"").lower():
             return _session_reply(pydantic_core.to_json(answer.fields), name, answer.session_id)
         return _session_reply(_echo(raw, body, answer.fields), name, answer.session_id)
@@ -247,16 +250,17 @@ class Api:
         }
         return _json(body)
 
-    async def _body(
-        self, exchange: HttpExchange, mount: Mount, *, finite: bool = True
-    ) -> tuple[bytes, JSONObject]:
+    async def _body(self, exchange: HttpExchange, mount: Mount) -> tuple[bytes, JSONObject]:
+        raw = await self._raw(exchange, mount)
+        return raw, parse_object(raw)
+
+    async def _raw(self, exchange: HttpExchange, mount: Mount) -> bytes:
         try:
-            raw = await exchange.read_body(mount.limits.body_bytes)
+            return await exchange.read_body(mount.limits.body_bytes)
         except BodyTooLarge:
             mount.counts["body_too_large"] += 1
             mount.hit("body_bytes")
             raise
-        return raw, parse_object(raw, finite=finite)
 
     def _base_url(self, exchange: HttpExchange) -> str:
         if self._public_url is not None:
@@ -274,7 +278,13 @@ def _reached(scheme: str, host: bytes | None, server: tuple[str, int | None] | N
     return f"{url.scheme}://{url.netloc}"
 
 
-def _session_id(head: Head, body: JSONObject, *, optional: bool = False) -> str | None:
+def _verify_body(mount: Mount, raw: bytes) -> AnyBody:
+    parse = partial(parse_object, finite=False)  # echoed, not kept
+    lean = None if mount.reads_whole else read_lean(raw, parse)
+    return parse(raw) if lean is None else lean
+
+
+def _session_id(head: Head, body: AnyBody, *, optional: bool = False) -> str | None:
     """Return the session that a request names: in its body, else in its cookie.
 
     Raises: InvalidField: it names none.
@@ -304,7 +314,7 @@ def _set_cookie_on(error: RequestError, environment: str, session_id: str | None
         error.headers["set-cookie"] = _cookie(environment, session_id or "")
 
 
-def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
+def _echo(raw: bytes, body: AnyBody, fields: JSONObject) -> bytes:
     """Return the body again, with fields added, without writing again what came.
 
     A body that is an answer to an earlier verify has a verdict, too: it is left out.
@@ -315,7 +325,9 @@ def _echo(raw: bytes, body: JSONObject, fields: JSONObject) -> bytes:
         kept = {key: value for key, value in body.items() if key not in VERDICT_KEYS}
         # null: a number like 1e400 can't be written again
         return pydantic_core.to_json({**kept, **fields}, inf_nan_mode="null")
-    return raw.rstrip()[:-1] + b"," + pydantic_core.to_json(fields)[1:]
+    # joined: each `+` would copy all of it
+    came = memoryview(raw)[: len(raw.rstrip()) - 1]
+    return b"".join((came, b",", pydantic_core.to_json(fields)[1:]))
 
 
 def _plugin(record: PluginRecord) -> schemas.Plugin:

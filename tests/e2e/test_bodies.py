@@ -66,6 +66,17 @@ def test_a_body_up_to_the_limit_is_read(http: httpx2.Client) -> None:
     assert answer.status_code == 413
 
 
+def test_a_trajectory_of_two_megabytes_is_scored_and_comes_back(http: httpx2.Client) -> None:
+    session_id, _ = seed(http)
+    said = {"type": "message", "role": "assistant", "content": [{"text": "Grüße " * 20}]}
+    body = {"session_id": session_id, "response": {"output": [said] * 10_000}}
+    raw = json.dumps(body, ensure_ascii=False).encode()
+    assert len(raw) > 2 * MIB
+    answer = http.post("/envs/gated/verify", content=raw)
+    assert answer.status_code == 200
+    assert answer.content.startswith(raw[:-1] + b',"reward":')
+
+
 @pytest.mark.parametrize(
     "path", ["/envs/gated/seed_session", "/envs/nowhere/verify", "/", "/nowhere"]
 )
