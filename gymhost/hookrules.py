@@ -63,7 +63,9 @@ def _implementations(
             continue
         options = manager.parse_hookimpl_opts(plugin, name)
         if options is None:
-            if _is_marked(inspect.getattr_static(plugin, name, None)):
+            member = inspect.getattr_static(plugin, name, None)
+            # a function's mark is what pluggy has looked for
+            if not inspect.isfunction(member) and _is_marked(member):
                 raise PluginLoadError(f"{name!r} is marked as a hook and is no plain method")
             continue
         hook = options["specname"] or name
