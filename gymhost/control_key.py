@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-import platformdirs
-
 from gymhost.errors import ServeError
 
 __all__ = [
@@ -33,6 +31,8 @@ USABLE = re.compile(r"[!-~]+")
 
 def key_path() -> Path:
     """Return the file that a minted key is kept in, in the user's state folder."""
+    import platformdirs  # only here: most servers are given a key
+
     return platformdirs.user_state_path("gymhost") / "control-key"
 
 

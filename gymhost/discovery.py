@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 from gymhost.errors import PluginLoadError
 from gymhost.hookspecs import PROJECT
@@ -24,18 +24,20 @@ class Installed:
     distribution: str | None
     version: str | None
     points: tuple[EntryPoint, ...]
+    claims: tuple[str, ...]
+    """Who claims the name, in words: of each point."""
 
     @property
     def title(self) -> str:
         """What an error calls it."""
-        return f"{self.name!r} of {_claim(self.points[0])}"
+        return f"{self.name!r} of {self.claims[0]}"
 
     def load(self) -> Any:
         """Import the object.
 
         Raises: PluginLoadError: it can't be imported, or more than one is meant.
         """
-        claims = sorted({_claim(point) for point in self.points})
+        claims = sorted(set(self.claims))
         if len(claims) > 1:
             raise PluginLoadError(
                 f"{self.name!r} is claimed by {' and by '.join(claims)}: uninstall one of them"
@@ -48,18 +50,37 @@ class Installed:
 
 def installed() -> list[Installed]:
     """Return what is installed, by name."""
-    claims: dict[str, list[EntryPoint]] = defaultdict(list)
+    claims: dict[str, list[_Claim]] = defaultdict(list)
     # sorted: directory order differs between machines, and wrapper order follows it
-    for point in sorted(entry_points(group=PROJECT), key=lambda point: (point.name, _claim(point))):
-        claims[point.name].append(point)
-    return [
-        Installed(name, *_distribution(points[0]), tuple(points)) for name, points in claims.items()
-    ]
+    for claim in sorted(map(_claim, entry_points(group=PROJECT)), key=lambda claim: claim.order):
+        claims[claim.point.name].append(claim)
+    return [_installed(name, of_name) for name, of_name in claims.items()]
 
 
-def _distribution(point: EntryPoint) -> tuple[str | None, str | None]:
-    return (point.dist.name, point.dist.version) if point.dist is not None else (None, None)
+class _Claim(NamedTuple):
+    """One entry point, and what its distribution says. That is parsed here, once."""
+
+    point: EntryPoint
+    distribution: str | None
+    version: str | None
+
+    @property
+    def order(self) -> tuple[str, str]:
+        return self.point.name, str(self)
+
+    def __str__(self) -> str:
+        given = filter(None, (self.distribution, self.version))
+        return " ".join([*given, f"({self.point.value})"])
 
 
-def _claim(point: EntryPoint) -> str:
-    return " ".join([*filter(None, _distribution(point)), f"({point.value})"])
+def _claim(point: EntryPoint) -> _Claim:
+    if point.dist is None:
+        return _Claim(point, None, None)
+    metadata = point.dist.metadata  # parsed at each access, also by `dist.name`
+    return _Claim(point, metadata["Name"], metadata["Version"])
+
+
+def _installed(name: str, claims: list[_Claim]) -> Installed:
+    first = claims[0]
+    points = tuple(claim.point for claim in claims)
+    return Installed(name, first.distribution, first.version, points, tuple(map(str, claims)))

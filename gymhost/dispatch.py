@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
@@ -35,9 +35,22 @@ def create_plugin_manager() -> pluggy.PluginManager:
     The specs come before any plugin: pluggy refuses an `async def` wrapper only when it knows
     the hook's spec.
     """
-    manager = pluggy.PluginManager(PROJECT)
+    manager = _PluginManager(PROJECT)
     manager.add_hookspecs(HookSpecs)
     return manager
+
+
+class _PluginManager(pluggy.PluginManager):
+    """One that looks for hooks only where some may be."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        # Two thirds of what dir() finds are Python's own, and each takes pluggy some 50 us.
+        return None if is_pythons(name) else super().parse_hookimpl_opts(plugin, name)
+
+
+def is_pythons(name: str) -> bool:
+    """Whether an attribute is Python's own, as `__init__`: none is a hook."""
+    return name.startswith("__")
 
 
 def compile_chain(
@@ -60,21 +73,20 @@ def compile_chain(
     Raises: HookError: the plugin implements the hook twice, or only wraps an abstract one.
     """
     implementations = getattr(manager.hook, hook_name).get_hookimpls()
-    others = {id(sibling) for sibling in siblings if sibling is not plugin}
     own = [impl for impl in implementations if impl.plugin is plugin and not impl.wrapper]
     if len(own) > 1:
         names = ", ".join(sorted(impl.function.__name__ for impl in own))
         raise HookError(f"{hook_name!r} is implemented more than once: {names}")
+    # pluggy calls the last registered first: that one is outermost
+    wrappers = [impl for impl in reversed(implementations) if impl.wrapper]
+    if wrappers:  # rarely; and there may be a thousand siblings
+        others = {id(sibling) for sibling in siblings if sibling is not plugin}
+        wrappers = [impl for impl in wrappers if id(impl.plugin) not in others]
     return HookChain(
         hook_name,
         environment,
         HookCall.of(own[0]) if own else _inherited(plugin, hook_name),
-        # pluggy calls the last registered first: that one is outermost
-        [
-            HookCall.of(impl)
-            for impl in reversed(implementations)
-            if impl.wrapper and id(impl.plugin) not in others
-        ],
+        [HookCall.of(impl) for impl in wrappers],
         threads,
         check,
         timed_out,
@@ -117,9 +129,15 @@ def _inherited(plugin: object, hook_name: str) -> HookCall:
             continue
         if getattr(member, "__isabstractmethod__", False):
             break
-        _, *names = inspect.signature(member).parameters
-        return HookCall(member.__get__(plugin), tuple(names))
+        return HookCall(member.__get__(plugin), _parameters(member))
     raise HookError(f"{hook_name!r} is wrapped, and nothing implements it")
+
+
+@lru_cache(maxsize=64)  # mostly of the base class's own hooks, for each environment again
+def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a method's parameters, without self."""
+    _, *names = inspect.signature(method).parameters
+    return tuple(names)
 
 
 class HookChain:

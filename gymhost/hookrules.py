@@ -7,6 +7,7 @@ from typing import Any
 
 import pluggy
 
+from gymhost.dispatch import is_pythons
 from gymhost.errors import PluginLoadError
 from gymhost.hookspecs import EXTENSION_HOOKS, LIFECYCLE_HOOKS, PROJECT
 
@@ -58,9 +59,13 @@ def _implementations(
     """Return each marked attribute, with its hook and its options."""
     found: list[tuple[str, str, dict[str, Any]]] = []
     for name in dir(plugin):
+        if is_pythons(name):
+            continue
         options = manager.parse_hookimpl_opts(plugin, name)
         if options is None:
-            if _is_marked(inspect.getattr_static(plugin, name, None)):
+            member = inspect.getattr_static(plugin, name, None)
+            # a function's mark is what pluggy has looked for
+            if not inspect.isfunction(member) and _is_marked(member):
                 raise PluginLoadError(f"{name!r} is marked as a hook and is no plain method")
             continue
         hook = options["specname"] or name

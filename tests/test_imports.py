@@ -14,6 +14,7 @@ LAYERS = (
     {
         "aggregation",
         "clock",
+        "collecting",
         "control_key",
         "errors",
         "limits",

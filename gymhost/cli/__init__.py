@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import gymhost
 from gymhost.cli.output import error, survive_odd_terminals
+from gymhost.collecting import collect_seldom
 from gymhost.config import ConfigError
 from gymhost.errors import GymhostError
 
@@ -128,6 +129,7 @@ def _root(
 def main() -> None:
     """Run the command line. Exit codes: see `EXIT_CODES`."""
     survive_odd_terminals()
+    collect_seldom()  # before the imports, which are most of what a command does
     status: Any = 0
     try:
         _check_arguments()

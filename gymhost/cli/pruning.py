@@ -21,8 +21,8 @@ from gymhost.cli.spans import local
 from gymhost.client import Client
 from gymhost.errors import ServeError, StoreError
 from gymhost.limits import Limits
-from gymhost.stores import SessionStore, SqliteStore, open_store
-from gymhost.stores.sqlite import parse_url
+from gymhost.stores import SessionStore, open_store
+from gymhost.stores.sqlite import SqliteStore, parse_url
 
 __all__ = ["Source", "check_that_it_can_be_asked", "chosen_source", "prune"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
@@ -28,6 +27,7 @@ from gymhost.cli.output import line, note
 from gymhost.cli.remote import Remote, chosen_remote, connected
 from gymhost.cli.rollout_parts import Chosen, Wanted, agent_of, host_of, rows_of
 from gymhost.client import ApiError, Client
+from gymhost.collecting import leave_loaded_out
 from gymhost.config import ConfigError, load_configuration
 from gymhost.config.mask import Mask
 from gymhost.host import Host
@@ -176,8 +176,7 @@ async def _serve_and_play(
         )
         runner = Runner(records, attempts, wanted.plan)
         # what was imported stays: to look through it again and again is a tenth of the work
-        gc.collect()
-        gc.freeze()
+        leave_loaded_out()
         try:
             with stopping.of(runner):
                 async with _progress(runner):

@@ -12,6 +12,7 @@ import gymhost
 from gymhost.asgi import application, control_keys
 from gymhost.cli.output import line
 from gymhost.cli.settings import ConfigFile, with_flags
+from gymhost.collecting import leave_imports_out
 from gymhost.config import ConfigError, Configuration, Settings, load_configuration
 from gymhost.config.mask import Mask
 from gymhost.control_key import key_path
@@ -70,6 +71,7 @@ def serve(
 
 def _serve(loaded: Configuration, no_key: bool, mask: Mask) -> None:
     settings = loaded.settings
+    leave_imports_out()
     with bind(settings.host, settings.port) as bound:
         guard, about_key = _guard(loaded, no_key, mask)
         app = application(settings, guard)

@@ -1,4 +1,4 @@
-"""Read YAML: plain values, and the line that each is on."""
+"""Read YAML: plain values, and the line that each is on. Imported where there is a file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import yaml
 
 from gymhost.config.interpolation import ReferenceProblem, Substitute
 from gymhost.config.problems import ConfigError, Place
+from gymhost.config.reading import read
 from gymhost.config.text import Text
 from gymhost.redaction import names_a_secret
 
-__all__ = ["Document", "read_document", "read_names"]
+__all__ = ["Document", "parse_document", "read_names"]
 
-MOST_BYTES = 1024 * 1024
 MOST_VALUES = 100_000
 
 # A name at the end of PyYAML's message: it may be half of a password that begins with * or !.
@@ -46,13 +46,12 @@ class Document:
         return self.lines[place]
 
 
-def read_document(path: Path, substitute: Substitute) -> Document:
-    """Read a file of settings, with its references replaced.
+def parse_document(name: str, text: str, substitute: Substitute) -> Document:
+    """Parse a file of settings, with its references replaced. `name` is as the user calls it.
 
-    Raises: ConfigError: it can't be read, or is no YAML; FileNotFoundError.
+    Raises: ConfigError: it is no YAML, or no mapping, or holds too much.
     """
-    name = str(path)
-    loader, root = _compose(name, _read(path))
+    loader, root = _compose(name, text)
     document = Document(name, {})
     if root is None:
         return document
@@ -75,7 +74,7 @@ def read_names(path: Path) -> dict[str, str]:
     """
     name = str(path)
     try:
-        _, root = _compose(name, _read(path))
+        _, root = _compose(name, read(path))
     except FileNotFoundError:
         return {}
     if root is None:
@@ -93,23 +92,6 @@ def read_names(path: Path) -> dict[str, str]:
         # as it is written: YAML would make 83 of 0123
         found[lower] = "" if value.tag == f"{TAG}null" else value.value
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as exc:
-        raise ConfigError([f"{path}: can't be read: {exc.strerror}"]) from exc
-    if len(content) > MOST_BYTES:
-        raise ConfigError([f"{path}: is larger than {MOST_BYTES} bytes"])
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        line = content.count(b"\n", 0, exc.start) + 1
-        raise ConfigError([f"{path}:{line}: is not UTF-8"]) from None
 
 
 def _compose(name: str, text: str) -> tuple[yaml.SafeLoader, yaml.Node | None]:

@@ -137,7 +137,9 @@ def _name(name: str) -> str:
 
 class _Body(BaseModel):
     # hide_input: should one of pydantic's errors get out, then without a secret
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 def _limits() -> type[_Body]:

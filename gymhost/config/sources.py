@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from gymhost.config.file import Document, read_document, read_names
 from gymhost.config.interpolation import Substitute, references
 from gymhost.config.problems import ConfigError, Place, dotted, explain, unknown_key
+from gymhost.config.reading import read
 from gymhost.config.settings import (
     TABLE,
     AgentSettings,
@@ -24,6 +24,9 @@ from gymhost.config.settings import (
     Settings,
 )
 from gymhost.config.text import Text
+
+if TYPE_CHECKING:
+    from gymhost.config.file import Document
 
 __all__ = ["CONFIG_VARIABLE", "Configuration", "load_configuration", "load_settings"]
 
@@ -117,13 +120,17 @@ def _document(config: Path | None, variables: Mapping[str, str]) -> tuple[Docume
         path, chosen_by = Path(variable), CONFIG_VARIABLE
     else:
         path, chosen_by = DEFAULT_FILE, "the working folder"
-    names = cache(lambda: read_names(path.parent / "env.yaml"))
     try:
-        return read_document(path, Substitute(variables, names)), chosen_by
+        text = read(path)
     except FileNotFoundError as exc:
         if chosen_by in {"--config", CONFIG_VARIABLE}:
             raise ConfigError([f"{chosen_by}: there is no file {str(path)!r}"]) from exc
         return None, "default"
+    # only here: most have no file, and PyYAML takes 15 ms and half a MB
+    from gymhost.config.file import parse_document, read_names
+
+    names = cache(lambda: read_names(path.parent / "env.yaml"))
+    return parse_document(str(path), text, Substitute(variables, names)), chosen_by
 
 
 def _lines(checked: Configuration, errors: list[Any]) -> list[str]:

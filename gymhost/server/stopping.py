@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 
 import anyio
 
+from gymhost.collecting import collect_seldom, leave_loaded_out
 from gymhost.host import task_group
 from gymhost.http.app import GymhostApp
-from gymhost.server.collecting import collect_seldom
 from gymhost.server.connections import CONNECTION_SECONDS
 from gymhost.server.serving import Backend, ServerName, find_listen, loop_options, serve
 
@@ -43,6 +43,7 @@ def run(
     Raises: PluginLoadError: a strict application did not start. ServeError: the server is not
     installed, or does not run on this back end.
     """
+    collect_seldom()
     find_listen(server, backend)  # before an event loop, which may be uvloop's
     stopper = _Stopper(app, grace, announce)
     options = loop_options(server)
@@ -95,7 +96,7 @@ class _Stopper:
     async def _stop(self) -> None:
         """Wait for a signal, then stop everything of ours."""
         self._started = True
-        collect_seldom()
+        leave_loaded_out()
         self._announce()
         await self._signalled.wait()
         logger.info("stopping: %s", _count(self._app.in_flight.count, "request", "running"))

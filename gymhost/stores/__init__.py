@@ -14,7 +14,6 @@ from gymhost.stores.base import (
     Verdict,
 )
 from gymhost.stores.memory import MemoryStore
-from gymhost.stores.sqlite import SqliteStore, parse_url
 
 __all__ = [
     "ENDED",
@@ -25,7 +24,6 @@ __all__ = [
     "SessionRow",
     "SessionStore",
     "SessionSummary",
-    "SqliteStore",
     "Status",
     "Verdict",
     "open_store",
@@ -41,5 +39,8 @@ def open_store(url: str) -> SessionStore:
     if separator and scheme == "memory" and not rest:
         return MemoryStore()
     if separator and scheme == "sqlite":
+        # only here: SQLite takes a MB
+        from gymhost.stores.sqlite import SqliteStore, parse_url
+
         return SqliteStore(parse_url(url))
     raise ValueError(f"{url!r} is not a session store. Known: memory://, sqlite:///path")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from benchmarks import start
 from benchmarks.__main__ import main
 from benchmarks.crowd import install_crowd
 from benchmarks.servers import Cores, Server, ServerDied
+from gymhost import collecting
 
 LISTEN = """
 import socket, sys
@@ -50,6 +52,13 @@ def test_starts_environments_and_sessions_are_measured(
     out, error = capsys.readouterr()
     assert "asyncio: one open session without calls: KB" in out
     assert len(error.splitlines()) == 2
+
+
+def test_no_start_compiles_what_is_served() -> None:
+    compiled = Path(cache_from_source(collecting.__file__))
+    compiled.unlink(missing_ok=True)
+    start.compile_sources()
+    assert compiled.exists()
 
 
 @pytest.mark.parametrize(

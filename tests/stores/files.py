@@ -10,8 +10,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
-from gymhost.stores import SqliteStore
-from gymhost.stores.sqlite import SqliteUrl
+from gymhost.stores.sqlite import SqliteStore, SqliteUrl
 from gymhost.stores.sqlite.database import Database
 from gymhost.threads import EventLoop
 

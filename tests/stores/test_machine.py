@@ -21,12 +21,11 @@ from gymhost.stores import (
     SessionRow,
     SessionStore,
     SessionSummary,
-    SqliteStore,
     Status,
     Verdict,
 )
 from gymhost.stores.base import ENDED
-from gymhost.stores.sqlite import SqliteUrl
+from gymhost.stores.sqlite import SqliteStore, SqliteUrl
 from gymhost.stores.sqlite.commits import Commits, Job, read_each, write_together
 from gymhost.stores.sqlite.database import Database, open_database
 from tests.stores.sessions import LIVING, T0, new

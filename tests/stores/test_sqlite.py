@@ -12,8 +12,8 @@ import pytest
 
 from gymhost.errors import LeaseLost, StoreError
 from gymhost.registry import hash_token, mint_token
-from gymhost.stores import SqliteStore, open_store
-from gymhost.stores.sqlite import SqliteUrl, parse_url, schema
+from gymhost.stores import open_store
+from gymhost.stores.sqlite import SqliteStore, SqliteUrl, parse_url, schema
 from tests.stores.files import OpenStore, opened
 from tests.stores.sessions import T0, leased, new, row_of, verdict
 
