@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pluggy
 
+from gymhost.deadlines import Deadlines
 from gymhost.errors import CallTimeout, HookError
 from gymhost.hookspecs import PROJECT, HookSpecs
 from gymhost.threads import Threads
@@ -63,6 +64,7 @@ def compile_chain(
     threads: Threads,
     check: Check | None = None,
     timed_out: Callable[[], None] = lambda: None,
+    deadlines: Deadlines | None = None,
 ) -> HookChain:
     """Compile `plugin`'s implementation of a hook and the wrappers around it.
 
@@ -90,6 +92,7 @@ def compile_chain(
         threads,
         check,
         timed_out,
+        deadlines,
     )
 
 
@@ -152,6 +155,7 @@ class HookChain:
         threads: Threads,
         check: Check | None = None,
         timed_out: Callable[[], None] = lambda: None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         """`check` makes of what is returned what a wrapper is sent. Where there is no wrapper, it
         is left to the caller. `timed_out` is called when the implementation took too long, which
@@ -169,6 +173,7 @@ class HookChain:
         self._threads = threads
         self._check = check
         self._timed_out = timed_out
+        self._deadlines = deadlines or Deadlines()
 
     def is_default(self, method: Callable[..., Any]) -> bool:
         """Whether the implementation is this method of a base class, with nothing around it."""
@@ -188,8 +193,13 @@ class HookChain:
         """
         if self._is_direct and run is None:
             values = [arguments[name] for name in self.implementation.positional]
-            with anyio.move_on_after(seconds):
-                return await self.implementation.function(*values)
+            scope = anyio.CancelScope()
+            self._deadlines.begin(scope, seconds)
+            try:
+                with scope:
+                    return await self.implementation.function(*values)
+            finally:
+                self._deadlines.end(scope, seconds)
             raise self._too_long(seconds)
         arguments = {**arguments, "environment": self._environment}
         call: Callable[[], Awaitable[Any]]
@@ -208,9 +218,13 @@ class HookChain:
         return await result if inspect.isawaitable(result) else result
 
     async def _limited(self, call: Callable[[], Awaitable[Any]], seconds: float) -> Any:
-        # not fail_after: a TimeoutError of the author's own must stay what it is
-        with anyio.move_on_after(seconds):
-            return await call()
+        scope = anyio.CancelScope()
+        self._deadlines.begin(scope, seconds)
+        try:
+            with scope:
+                return await call()
+        finally:
+            self._deadlines.end(scope, seconds)
         raise self._too_long(seconds)
 
     def _too_long(self, seconds: float) -> CallTimeout:

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from gymhost.calling import Calling
 from gymhost.clock import Clock, SystemClock
 from gymhost.config import EnvironmentConfig
+from gymhost.deadlines import Deadlines
 from gymhost.dispatch import create_plugin_manager
 from gymhost.ending import Ending, hook_failures_answered
 from gymhost.environment import Environment
@@ -104,6 +105,7 @@ class Host:
         self._verification = Verification(
             self.store, self.registry, self.clock, self._ending, keep_trajectories
         )
+        self._deadlines = Deadlines()
         self._manager = create_plugin_manager()
         self._loader = PluginLoader(self._manager, blocked, extension_options or {})
         if discover:
@@ -339,6 +341,7 @@ class Host:
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _start(self, tasks: TaskGroup, lifecycle: Lifecycle) -> None:
+        tasks.start_soon(self._deadlines.watch)
         await self.store.open()
         extensions = {each.name: each for each in self._loader.extensions}
         failures = await lifecycle.start_extensions(list(extensions.values()))
@@ -387,7 +390,7 @@ class Host:
         for each in loaded:
             try:
                 with each.record.timed():
-                    mounts[each.record.name] = Mount(each, self._manager, siblings)
+                    mounts[each.record.name] = Mount(each, self._manager, siblings, self._deadlines)
             except Exception as exc:  # noqa: BLE001 - take_out logs it
                 self._loader.take_out(each.record, each.instance, exc)
         return mounts

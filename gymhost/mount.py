@@ -12,6 +12,7 @@ import anyio.to_thread
 import pluggy
 
 from gymhost.aggregation import AggregateMetrics
+from gymhost.deadlines import Deadlines
 from gymhost.dispatch import Check, HookChain, Runner, compile_chain
 from gymhost.environment import Environment
 from gymhost.errors import (
@@ -56,11 +57,13 @@ class Mount:
         loaded: LoadedEnvironment,
         manager: pluggy.PluginManager,
         siblings: Sequence[Environment[Any]],
+        deadlines: Deadlines,
     ) -> None:
         self.name = loaded.record.name
         self.record: PluginRecord = loaded.record
         self.instance = loaded.instance
         self.limits = loaded.config.limits
+        self._deadlines = deadlines
         self.on_failure: Literal["error", "report"] = loaded.config.on_failure
         self.counts: Counter[str] = Counter()
         """Since the start: calls, seeds, verdicts, and failures by kind."""
@@ -120,6 +123,7 @@ class Mount:
                 threads=self.threads if hook == "call_tool" else self.hook_threads,
                 check=check,
                 timed_out=partial(self.hit, limit),
+                deadlines=self._deadlines,
             )
 
         check_state = partial(checked_state, model=self.instance.state_type)

@@ -16,6 +16,7 @@ LAYERS = (
         "clock",
         "collecting",
         "control_key",
+        "deadlines",
         "errors",
         "limits",
         "models",

@@ -1,0 +1,96 @@
+"""One timer for everything that must not take too long."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from gymhost.deadlines import Deadlines
+
+LONG = 3600.0
+SHORT = 0.01
+
+
+@asynccontextmanager
+async def watched(deadlines: Deadlines) -> AsyncGenerator[TaskGroup]:
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(deadlines.watch)
+            await anyio.wait_all_tasks_blocked()
+            yield tasks
+            tasks.cancel_scope.cancel()
+
+
+async def take(deadlines: Deadlines, seconds: float, ended: list[float]) -> None:
+    """Sleep, until it is cancelled; note how long it might have taken."""
+    scope = anyio.CancelScope()
+    deadlines.begin(scope, seconds)
+    try:
+        with scope:
+            await anyio.sleep_forever()
+    finally:
+        deadlines.end(scope, seconds)
+    assert scope.cancelled_caught
+    ended.append(seconds)
+
+
+@pytest.mark.parametrize("watches", [True, False])
+async def test_what_takes_too_long_is_cancelled_and_nothing_else(watches: bool) -> None:
+    deadlines, ended = Deadlines(), list[float]()
+    async with watched(deadlines if watches else Deadlines()) as tasks:
+        tasks.start_soon(take, deadlines, LONG, ended)
+        async with anyio.create_task_group() as short:
+            for number in range(5):
+                short.start_soon(take, deadlines, SHORT * (1 + number % 2), ended)
+        assert sorted(ended) == [SHORT] * 3 + [SHORT * 2] * 2
+
+
+async def test_a_shorter_one_wakes_the_watcher_that_sleeps_for_a_longer_one() -> None:
+    deadlines, ended = Deadlines(), list[float]()
+    async with watched(deadlines) as tasks:
+        tasks.start_soon(take, deadlines, LONG, ended)
+        await anyio.wait_all_tasks_blocked()  # the watcher sleeps for an hour
+        await take(deadlines, SHORT, ended)
+        await take(deadlines, SHORT, ended)
+        assert ended == [SHORT] * 2
+
+
+async def test_one_that_has_ended_in_time_is_left_alone() -> None:
+    deadlines, ended = Deadlines(), list[float]()
+    async with watched(deadlines):
+        scope = anyio.CancelScope()
+        deadlines.begin(scope, SHORT)
+        deadlines.end(scope, SHORT)
+        with scope:
+            await take(deadlines, SHORT * 2, ended)  # the watcher has been by
+        assert not scope.cancel_called
+
+
+async def test_what_outlives_the_watcher_keeps_its_deadline() -> None:
+    deadlines, ended = Deadlines(), list[float]()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            async with watched(deadlines):
+                tasks.start_soon(take, deadlines, SHORT * 10, ended)
+                tasks.start_soon(take, deadlines, SHORT * 20, ended)
+                await checkpoint()  # they have begun
+            assert ended == []
+    assert ended == [SHORT * 10, SHORT * 20]
+
+
+async def test_a_tool_that_holds_up_the_loop_is_not_cut_off_after_it_has_ended() -> None:
+    """As with anyio's own: what has ended has ended, however late."""
+    deadlines = Deadlines()
+    async with watched(deadlines):
+        scope = anyio.CancelScope()
+        deadlines.begin(scope, 0.0)
+        with scope:
+            pass
+        deadlines.end(scope, 0.0)
+        await anyio.wait_all_tasks_blocked()
+        assert not scope.cancel_called
