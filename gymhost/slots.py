@@ -150,7 +150,7 @@ class VerifyRun:
 
     def __init__(self, body_hash: bytes) -> None:
         self.body_hash = body_hash
-        self.scope = anyio.CancelScope()
+        self.scope: anyio.CancelScope | None = None
         """Of its own task, where it has one."""
         self.error: RequestError | None = None
         self.let_go = False

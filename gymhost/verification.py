@@ -74,7 +74,8 @@ class Verification:
         """Begin no more runs, and cancel those in flight: they leave sessions to verify again."""
         self._stopped = True
         for run in self._runs:
-            run.scope.cancel()
+            if run.scope is not None:  # else it is cancelled with its request
+                run.scope.cancel()
         for run in list(self._runs):
             await run.wait()
         await self.mark_submitted()
@@ -153,7 +154,8 @@ class Verification:
                 if tasks is None:
                     await self._run_verify(mount, slot, run, body, task)
                 else:
-                    tasks.start_soon(self._run_in_task, mount, slot, run, body, task)
+                    run.scope = anyio.CancelScope()
+                    tasks.start_soon(self._run_in_scope, run.scope, mount, slot, run, body, task)
             await run.wait()
             if run.let_go:
                 return None
@@ -168,10 +170,16 @@ class Verification:
         self._runs.add(run)
         return run
 
-    async def _run_in_task(
-        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
+    async def _run_in_scope(
+        self,
+        scope: anyio.CancelScope,
+        mount: Mount,
+        slot: Slot,
+        run: VerifyRun,
+        body: AnyBody,
+        task: Task | None,
     ) -> None:
-        with run.scope:
+        with scope:
             await self._run_verify(mount, slot, run, body, task)
 
     async def _run_verify(
