@@ -28,7 +28,7 @@ demo: $(VENV)/.runs ## let a scripted agent attempt the weather tasks; ARGS goes
 
 test: $(VENV)/.runs ## run the tests; fail under 95 % coverage, or 85 % in any one file
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage json --quiet
 	$(BIN)/coverage report --fail-under=95
