@@ -11,6 +11,10 @@ BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
+# Containers often forbid to write bytecode. Then each of the tests' workers rewrites the assertions
+# of all tests, and each process that they start compiles gymhost.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help serve demo test lint format types bench bench-compare clean
 

@@ -3,8 +3,13 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester", "tests.conformance", "tests.measured", "tests.require_all"]
+
+# A deadline would measure the machine.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 
 # `-n auto`; optional, since xdist may be left out. Half of the time a worker waits, for a process

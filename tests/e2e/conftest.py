@@ -45,10 +45,10 @@ def server(
         started.end()
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Server]:
-    """A server that another process plays against, with KEY."""
-    started = Servers(tmp_path)
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that other processes play against, with KEY, for all tests that leave no session."""
+    started = Servers(tmp_path_factory.mktemp("host"))
     try:
         yield started.start(GYMHOST_API_KEY=KEY)
     finally:

@@ -12,6 +12,8 @@ import pytest
 from tests import conformance
 from tests.e2e.servers import Servers, call_tool, seed, verify
 
+pytestmark = pytest.mark.measured
+
 COMMANDS = {
     "uvicorn": ("--factory", "gymhost.asgi:app", "--port", "0"),
     "hypercorn": ("gymhost.asgi:app()", "--bind", "127.0.0.1:0"),
