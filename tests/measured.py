@@ -4,12 +4,14 @@ Measured, a process takes half as long again to start and more for all that it d
 others nothing would be learnt that the tests in this process don't show.
 """
 
+import os
 from collections.abc import Generator
 
 import pytest
 
-# By which coverage knows in a new process that it is wanted there.
-VARIABLES = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+PREFIX = "COVERAGE_PROCESS_"
+VARIABLES = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+"""By which coverage knows in a new process that it is wanted there: for what all tests share."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     with pytest.MonkeyPatch.context() as patch:
         if item.get_closest_marker("measured") is None:
-            for name in VARIABLES:
-                patch.delenv(name, raising=False)
+            for name in [name for name in os.environ if name.startswith(PREFIX)]:
+                patch.delenv(name)
         return (yield)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import measured
 from tests.e2e.gates import Gate, open_gate
 from tests.e2e.rollouts import KEY
 from tests.e2e.servers import BACKENDS, STACKS, Flags, Server, Servers
@@ -40,7 +41,7 @@ def server(
     started = Servers(tmp_path_factory.mktemp("server"))
     started.install_gated()
     try:
-        yield started.start(*STACKS[request.param])
+        yield started.start(*STACKS[request.param], **measured.VARIABLES)
     finally:
         started.end()
 
