@@ -11,6 +11,10 @@ BIN := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
+# Containers often forbid to write bytecode. Then each of the tests' workers rewrites the assertions
+# of all tests, and each process that they start compiles gymhost.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help serve demo test lint format types bench bench-compare clean
 
@@ -28,7 +32,7 @@ demo: $(VENV)/.runs ## let a scripted agent attempt the weather tasks; ARGS goes
 
 test: $(VENV)/.runs ## run the tests; fail under 95 % coverage, or 85 % in any one file
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage json --quiet
 	$(BIN)/coverage report --fail-under=95

@@ -1,10 +1,24 @@
 """Fixtures for all tests: every async test runs on asyncio and on trio."""
 
+import os
+
 import pytest
+from hypothesis import settings
 
 from gymhost.http.app import GymhostApp
 
-pytest_plugins = ["pytester", "tests.conformance", "tests.require_all"]
+pytest_plugins = ["pytester", "tests.conformance", "tests.measured", "tests.require_all"]
+
+# A deadline would measure the machine.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
+
+
+# `-n auto`; optional, since xdist may be left out. Half of the time a worker waits, for a process
+# that starts or for a limit to pass: with one for each processor these would be idle as long.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return 2 * (os.cpu_count() or 1)
 
 
 # Named here although anyio has this fixture: its own would leave trio out where it is missing.

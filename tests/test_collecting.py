@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CIRCLE = """
 kept = []
 kept.append(kept)
@@ -31,5 +33,6 @@ assert gc.collect() > 0
 """
 
 
+@pytest.mark.measured
 def test_what_is_loaded_is_left_out_and_circles_are_still_collected() -> None:
     subprocess.run([sys.executable, "-c", SCRIPT], check=True)

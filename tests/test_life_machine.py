@@ -380,6 +380,7 @@ class LifeMachine(LifeJudge):
             self.stack.close()
 
 
+@pytest.mark.timeout(300)  # 20 seconds on a core of its own, measured
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_sessions_live_as_promised(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # only the rules maintain

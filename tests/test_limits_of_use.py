@@ -181,7 +181,8 @@ async def test_a_tool_waits_for_a_thread_within_its_timeout() -> None:
 async def test_threads_that_an_agent_has_stuck_do_not_keep_its_attempt_from_its_score() -> None:
     """Else it could dodge a low reward: a verify that gets no thread masks the sample."""
     environment = BrokenInThreads("tool", None)
-    limits = {"threads": 1, "tool_seconds": 0.05, "verify_seconds": 5.0, "seed_seconds": 5.0}
+    # long enough for a busy machine to begin the tool
+    limits = {"threads": 1, "tool_seconds": 0.5, "verify_seconds": 5.0, "seed_seconds": 5.0}
     async with greedy(environment, **limits) as served:
         session = await served.seed("greedy")
         await served.call(session, "work")
@@ -193,7 +194,7 @@ async def test_threads_that_an_agent_has_stuck_do_not_keep_its_attempt_from_its_
 
 async def test_stuck_threads_degrade_the_environment_until_they_return() -> None:
     environment = BrokenInThreads("tool", None)
-    async with greedy(environment, tool_seconds=0.05, stuck_threads=1) as served:
+    async with greedy(environment, tool_seconds=0.5, stuck_threads=1) as served:
         session = await served.seed("greedy")
         for number, status in ((1, "up"), (2, "degraded"), (3, "degraded")):
             await served.call(session, "work")

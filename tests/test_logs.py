@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.measured
+
 # What is written to standard error by everything that writes there.
 PROGRAM = """
 import logging, sys, threading, warnings

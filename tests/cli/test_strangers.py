@@ -138,7 +138,8 @@ def test_an_answer_that_never_comes_is_not_waited_for_without_end(
     assert ran.err == (
         f"gymhost: the MCP endpoint of weather at {stranger.url} did not answer in time\n"
     )
-    assert stranger.paths[-1] == "POST /envs/weather/close_session"
+    # on a busy machine the cancelled call is told of its end after that
+    assert "POST /envs/weather/close_session" in stranger.paths
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tests.cli.conftest import Run
 from tests.distributions import variables
 from tests.e2e.servers import GYMHOST, Server
 
+pytestmark = pytest.mark.measured
+
 OLD_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import measured
 from tests.e2e.gates import Gate, open_gate
 from tests.e2e.rollouts import KEY
 from tests.e2e.servers import BACKENDS, STACKS, Flags, Server, Servers
@@ -40,15 +41,15 @@ def server(
     started = Servers(tmp_path_factory.mktemp("server"))
     started.install_gated()
     try:
-        yield started.start(*STACKS[request.param])
+        yield started.start(*STACKS[request.param], **measured.VARIABLES)
     finally:
         started.end()
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Server]:
-    """A server that another process plays against, with KEY."""
-    started = Servers(tmp_path)
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that other processes play against, with KEY, for all tests that leave no session."""
+    started = Servers(tmp_path_factory.mktemp("host"))
     try:
         yield started.start(GYMHOST_API_KEY=KEY)
     finally:

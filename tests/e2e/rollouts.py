@@ -78,11 +78,6 @@ class Rollouts:
         self.folder = folder
         self._environment = environment
         self._variables = variables(folder, **{"GYMHOST_API_KEY": KEY, **more})
-        self._untraced: dict[str, str] = {
-            name: value
-            for name, value in self._variables.items()
-            if not name.startswith("COVERAGE_PROCESS_")
-        }
         self.output = folder / "rollouts.jsonl"
         with (folder / "tasks.jsonl").open("w") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -93,21 +88,18 @@ class Rollouts:
         tasks = [self._environment, "-i", "tasks.jsonl"]
         return subprocess.Popen(
             [GYMHOST, "rollout", *tasks, *self._arguments, *more],
+            env=self._variables,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **{"env": self._variables, **options},
+            **options,
         )
 
     def run(self, *more: str, **options: Any) -> Ended:
         """Run to the end."""
         return ended(self.start(*more, **options))
-
-    def run_untraced(self, *more: str, **options: Any) -> Ended:
-        """Run to the end, without coverage: it takes time, and writes a file of its own."""
-        return ended(self.start(*more, env=self._untraced, **options))
 
     def wait_for_rows(self, number: int, process: subprocess.Popen[str]) -> None:
         """Wait until so many rows are written."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 
 import httpx2
 import pytest
 
 from tests import conformance
 from tests.e2e.servers import Servers, call_tool, seed, verify
+
+pytestmark = pytest.mark.measured
 
 COMMANDS = {
     "uvicorn": ("--factory", "gymhost.asgi:app", "--port", "0"),
@@ -27,6 +30,7 @@ def test_any_asgi_server_serves_what_the_configuration_describes(
     process, log = servers.spawn(*COMMANDS[name], command=command)
     while (found := re.search(r"unning on (http://127\.0\.0\.1:\d+)", log.read_text())) is None:
         assert process.poll() is None, log.read_text()
+        time.sleep(0.01)  # to spin takes the processor from what is waited for
     conformance.watch(found[1], has_key=True)
     key = (servers.folder / "state" / "gymhost" / "control-key").read_text().strip()
     assert key not in log.read_text()

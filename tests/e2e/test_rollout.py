@@ -103,7 +103,7 @@ def test_a_rollout_costs_the_runner_3_ms_and_no_memory(hosts: Servers) -> None:
     few = Rollouts(hosts.folder, [sums(1)] * 1_600, "--url", host.url, "-c", "64")
 
     def play(number: int, name: str) -> Ended:
-        last = few.run_untraced("-o", f"{name}.jsonl", "--limit", str(number))
+        last = few.run("-o", f"{name}.jsonl", "--limit", str(number))
         assert last.code == 0, last
         return last
 
@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_line_and_resuming_works(hosts: Servers) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
 
-    last = rollouts.run_untraced(preexec_fn=limit)
+    last = rollouts.run(preexec_fn=limit)
     assert last.code == 1
     found = [each for each in last.err.splitlines() if not each.startswith("resume with")]
     assert len(found) == 1, last.err

@@ -13,6 +13,8 @@ import pytest
 from tests.distributions import install, variables
 from tests.e2e.servers import GYMHOST, Server, Servers, seed
 
+pytestmark = pytest.mark.measured
+
 BROKEN = "import no_such_module"
 UNSTARTABLE = """
 from gymhost import Environment

@@ -14,6 +14,8 @@ from tests.e2e.raw import connect, head, read_until, request
 from tests.e2e.servers import STACKS, Flags, Server, Servers, call_tool, seed, verify
 from tests.http.wire import MODERN, call, post
 
+pytestmark = pytest.mark.measured
+
 QUICK = """
 from gated import Gated, note
 

@@ -18,17 +18,12 @@ import pytest
 from gymhost.http.mcp import TOKEN_HEADER
 from tests.distributions import install
 from tests.e2e.raw import Answer, Pipeline, connect
-from tests.e2e.servers import GYMHOST, Server, Servers, seed, verify
+from tests.e2e.servers import Server, Servers, seed, verify
 from tests.e2e.vaults import VAULT
 from tests.http.wire import HANDSHAKE, MODERN, call
 
 ENVIRONMENTS = ("north", "east", "south", "west")
 SESSIONS = 200
-# Not measured for coverage: that takes three times as long, and shows nothing new.
-UNTRACED = (
-    *("env", "-u", "COVERAGE_PROCESS_START", "-u", "COVERAGE_PROCESS_CONFIG"),
-    *(GYMHOST, "serve", "--port", "0"),
-)
 AT_ONCE = 50
 """Requests on their way at the same time."""
 # What is kept of each guess would be more than this: 90,000 hashes in a set take 14 MiB.
@@ -57,7 +52,7 @@ class Guess:
 def start(servers: Servers, backend: str) -> tuple[Server, list[Session]]:
     """Serve four environments, and seed sessions in each."""
     install(servers.folder, "vault", VAULT, dict.fromkeys(ENVIRONMENTS, "Vault"))
-    server = servers.start("--backend", backend, command=UNTRACED)
+    server = servers.start("--backend", backend)
     with server.client() as http:
         names = itertools.islice(itertools.cycle(ENVIRONMENTS), SESSIONS)
         return server, [Session(name, *seed(http, name)) for name in names]
