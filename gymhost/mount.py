@@ -13,7 +13,7 @@ import pluggy
 
 from gymhost.aggregation import AggregateMetrics
 from gymhost.deadlines import Deadlines
-from gymhost.dispatch import Check, HookChain, Runner, compile_chain
+from gymhost.dispatch import Check, HookCall, HookChain, Runner, compile_chain
 from gymhost.environment import Environment
 from gymhost.errors import (
     CallTimeout,
@@ -133,6 +133,9 @@ class Mount:
         self._seed = chain("seed", "seed_seconds", check_state)
         self._allowed_tools = chain("allowed_tools", "seed_seconds")
         self._call_tool = chain("call_tool", "tool_seconds", self._checked_outcome)
+        if self._call_tool.is_default(Environment.call_tool):
+            # what that does: one step less for each call
+            self._call_tool.implementation = HookCall(self.tools.run, ("session", "call"))
         self._verify = chain("verify", "verify_seconds", checked_result)
         self._close = chain("close", "close_seconds")
         self._aggregate_metrics = chain("aggregate_metrics", "verify_seconds", check_metrics)

@@ -26,6 +26,7 @@ class Trajectory:
     """What an agent did, as Responses API output items; read leniently, and only when asked."""
 
     _unread: tuple[Texts, Callable[[], Any]] | None = None
+    _read: Texts | None = None
 
     def __init__(self, response: Any = None) -> None:
         """Take a Responses API response object, its `output` list, or nothing."""
@@ -61,8 +62,13 @@ class Trajectory:
             return ()
         return tuple([item for item in output if isinstance(item, dict)])
 
-    @cached_property
+    @property
     def _texts(self) -> Texts:
+        if self._read is None:
+            self._read = self._read_texts()
+        return self._read
+
+    def _read_texts(self) -> Texts:
         # a wrapper that has asked for the response may have changed it
         if self._unread is not None and "response" not in self.__dict__:
             return self._unread[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
@@ -36,6 +37,7 @@ from gymhost.http.operation import ENVIRONMENT, Operation
 from gymhost.http.operations import CONTROL_PLANE
 from gymhost.http.problems import EXCEPTION_HANDLERS
 from gymhost.http.requests import InFlight, InFlightMiddleware
+from gymhost.mount import Mount as HostMount
 from gymhost.plugins import check_all_up
 
 __all__ = ["GymhostApp", "create_app"]
@@ -47,6 +49,9 @@ BELOW = f"{ENVIRONMENTS}/"
 # What an environment is refused requests for, and nothing else counts: the failures of its hooks,
 # its limits and invalid tasks are counted where they happen.
 COUNTED = (InvalidBody, InvalidField, SessionError, StoreError)
+
+
+Serve = Callable[[HttpExchange], Awaitable[None]]
 
 
 class GymhostApp(Starlette):
@@ -164,7 +169,7 @@ def _pages(operations: Iterable[Operation], api: Api, guard: Guard) -> dict[str,
 
 
 class EnvironmentRoutes:
-    """`/envs/<name>/...`: a look-up by name, so that a call costs the same among a thousand."""
+    """`/envs/<name>/...`: a look-up, so that a call costs the same among a thousand."""
 
     def __init__(
         self,
@@ -175,28 +180,35 @@ class EnvironmentRoutes:
     ) -> None:
         self._host = host
         self._pages = {
-            path.removeprefix(ENVIRONMENT).removeprefix("/"): page
+            path.removeprefix(ENVIRONMENT): page
             for path, page in pages.items()
             if path.startswith(ENVIRONMENT)
         }
         """By what follows the environment's name."""
         self._guard = guard
         self._security = security
-        self._endpoints: dict[str, McpEndpoint] = {}
+        self._endpoints: list[McpEndpoint] = []
+        self._by_path: dict[str, Serve] = {}
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Serve the agent plane of what the host has started."""
         async with task_group() as tasks:
             for name, mount in self._host.mounts.items():
-                self._endpoints[name] = McpEndpoint(self._host, mount, tasks, self._security)
+                endpoint = McpEndpoint(self._host, mount, tasks, self._security)
+                self._endpoints.append(endpoint)
+                self._by_path[f"{BELOW}{name}/mcp"] = endpoint
+                for rest, page in self._pages.items():
+                    answer = partial(self._answer_page, page, mount)
+                    self._by_path[f"{BELOW}{name}{rest}"] = answer
             yield
+            self._by_path.clear()
             self._endpoints.clear()
             tasks.cancel_scope.cancel()
 
     def close_streams(self) -> None:
         """End every stream that a client holds open."""
-        for endpoint in self._endpoints.values():
+        for endpoint in self._endpoints:
             endpoint.close_streams()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,24 +218,34 @@ class EnvironmentRoutes:
 
     async def answer(self, exchange: HttpExchange) -> None:
         """Answer whoever may."""
+        serve = self._by_path.get(exchange.scope["path"]) or self._find(exchange)
+        await serve(exchange)
+
+    def _find(self, exchange: HttpExchange) -> Serve:
+        """Return what answers another spelling of a path.
+
+        Raises: NotFound, UnknownEnvironment, EnvironmentDown; without a key, the guard's refusal.
+        """
         scope = exchange.scope
         # behind a proxy's prefix, starlette's router has taken ours off
         path: str = scope["path"].removeprefix(scope.get("root_path") or ENVIRONMENTS)
         name, _, rest = path.strip("/").partition("/")
+        serve = self._by_path.get(f"{BELOW}{name}/{rest}".removesuffix("/"))
         if rest == "mcp" or rest.startswith("mcp/"):
-            endpoint = self._endpoints.get(name) if rest == "mcp" else None
-            if endpoint is None:  # never 401: an agent's client would begin an OAuth discovery
+            if serve is None:  # never 401: an agent's client would begin an OAuth discovery
                 raise NotFound(f"There is no MCP endpoint at {path!r}.")
-            await endpoint(exchange)
-            return
+            return serve
         # the key comes first: without it, nobody learns which environments there are
         self._guard.check(exchange.head)
         mount = self._host.mount(name)
-        page = self._pages.get(rest)
-        if page is None:
+        if serve is None:
             raise NotFound(f"{mount.name!r} has no page {rest!r}.")
+        return serve
+
+    async def _answer_page(self, page: Page, mount: HostMount, exchange: HttpExchange) -> None:
+        self._guard.check(exchange.head)
         try:
-            await page.answer(exchange, name)
+            await page.answer(exchange, mount.name)
         except COUNTED as exc:
             if not isinstance(exc, InvalidTask | ClientGone):
                 mount.counts[_kind(exc)] += 1
