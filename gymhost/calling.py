@@ -11,6 +11,7 @@ import anyio
 import pydantic_core
 
 from gymhost.clock import Clock
+from gymhost.deadlines import Interrupted
 from gymhost.ending import Ending, expires_at, is_stray
 from gymhost.errors import (
     CallTimeout,
@@ -151,6 +152,8 @@ class Calling:
             if not (turns.take_free() or await turns.take(limits.session_queue, gone)):
                 raise ToolRefused("The caller went away before the call began.", "abandoned")
             try:
+                if mount.is_interrupted:
+                    raise Interrupted
                 _refuse_ended(slot)  # it may have ended meanwhile
                 return await self._run_call(mount, slot, tool, tool_name, arguments)
             finally:

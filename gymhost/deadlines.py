@@ -8,7 +8,11 @@ from time import monotonic
 
 import anyio
 
-__all__ = ["Deadlines"]
+__all__ = ["Deadlines", "Interrupted"]
+
+
+class Interrupted(BaseException):
+    """A stop has cancelled what a request was doing. As a cancellation, it must go on."""
 
 
 class Deadlines:
@@ -26,9 +30,13 @@ class Deadlines:
         """When the watcher looks again."""
         self._sooner: anyio.Event | None = None
         """Wakes the watcher; None where there is none."""
+        self.interrupted = False
+        """Nothing may begin any more, and what was running was cancelled."""
 
     def begin(self, scope: anyio.CancelScope, seconds: float) -> None:
         """Cancel a scope that is about to be entered in so many seconds from now."""
+        if self.interrupted:
+            scope.cancel()
         if self._sooner is None:
             scope.deadline = anyio.current_time() + seconds
             return
@@ -41,6 +49,13 @@ class Deadlines:
     def end(self, scope: anyio.CancelScope, seconds: float) -> None:
         """Forget a scope that was left."""
         self._running[seconds].pop(scope, None)
+
+    def interrupt(self) -> None:
+        """Cancel everything, now and from now on."""
+        self.interrupted = True
+        for scopes in self._running.values():
+            for scope in scopes:
+                scope.cancel()
 
     async def watch(self) -> None:
         """Cancel what is over. Before this runs, and after, each scope has its own deadline."""

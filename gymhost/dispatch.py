@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pluggy
 
-from gymhost.deadlines import Deadlines
+from gymhost.deadlines import Deadlines, Interrupted
 from gymhost.errors import CallTimeout, HookError
 from gymhost.hookspecs import PROJECT, HookSpecs
 from gymhost.threads import Threads
@@ -188,8 +188,8 @@ class HookChain:
 
         With `run` the implementation is awaited by it, in another task than the wrappers.
 
-        Raises: CallTimeout: it took longer; HookError: a wrapper broke the rules; and whatever
-        the implementation or a wrapper raises.
+        Raises: CallTimeout: it took longer; Interrupted: by a stop; HookError: a wrapper broke the
+        rules; and whatever the implementation or a wrapper raises.
         """
         if self._is_direct and run is None:
             values = [arguments[name] for name in self.implementation.positional]
@@ -200,7 +200,7 @@ class HookChain:
                     return await self.implementation.function(*values)
             finally:
                 self._deadlines.end(scope, seconds)
-            raise self._too_long(seconds)
+            raise self._given_up(seconds)
         arguments = {**arguments, "environment": self._environment}
         call: Callable[[], Awaitable[Any]]
         call = partial(self._call, self.implementation.bind(arguments))
@@ -225,9 +225,11 @@ class HookChain:
                 return await call()
         finally:
             self._deadlines.end(scope, seconds)
-        raise self._too_long(seconds)
+        raise self._given_up(seconds)
 
-    def _too_long(self, seconds: float) -> CallTimeout:
+    def _given_up(self, seconds: float) -> CallTimeout | Interrupted:
+        if self._deadlines.interrupted:
+            return Interrupted()
         self._timed_out()
         return CallTimeout(f"{self.hook_name} of {self._environment!r}", seconds)
 

@@ -105,7 +105,7 @@ class Host:
         self._verification = Verification(
             self.store, self.registry, self.clock, self._ending, keep_trajectories
         )
-        self._deadlines = Deadlines()
+        self._deadlines, self._request_deadlines = Deadlines(), Deadlines()
         self._manager = create_plugin_manager()
         self._loader = PluginLoader(self._manager, blocked, extension_options or {})
         if discover:
@@ -292,6 +292,10 @@ class Host:
         if not self.stopping:
             await self._sweeper.count_open(self.mounts)
 
+    def interrupt(self) -> None:
+        """Cancel what requests wait for: each ends with Interrupted. Nothing more may begin."""
+        self._request_deadlines.interrupt()
+
     async def stop(self) -> None:
         """End what does not outlive the process, and stop the environments. Once."""
         self.stopping = True
@@ -341,7 +345,8 @@ class Host:
         return await self._stack.__aexit__(kind, error, traceback)
 
     async def _start(self, tasks: TaskGroup, lifecycle: Lifecycle) -> None:
-        tasks.start_soon(self._deadlines.watch)
+        for deadlines in (self._deadlines, self._request_deadlines):
+            tasks.start_soon(deadlines.watch)
         await self.store.open()
         extensions = {each.name: each for each in self._loader.extensions}
         failures = await lifecycle.start_extensions(list(extensions.values()))
@@ -390,7 +395,13 @@ class Host:
         for each in loaded:
             try:
                 with each.record.timed():
-                    mounts[each.record.name] = Mount(each, self._manager, siblings, self._deadlines)
+                    mounts[each.record.name] = Mount(
+                        each,
+                        self._manager,
+                        siblings,
+                        self._deadlines,
+                        self._request_deadlines,
+                    )
             except Exception as exc:  # noqa: BLE001 - take_out logs it
                 self._loader.take_out(each.record, each.instance, exc)
         return mounts

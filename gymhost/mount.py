@@ -45,6 +45,9 @@ logger = logging.getLogger("gymhost.environment")
 
 _ResultT = TypeVar("_ResultT")
 
+LIFE_HOOKS = frozenset({"startup", "shutdown", "close"})
+"""Those that run whatever becomes of requests."""
+
 
 class Mount:
     """An environment under one name.
@@ -58,12 +61,15 @@ class Mount:
         manager: pluggy.PluginManager,
         siblings: Sequence[Environment[Any]],
         deadlines: Deadlines,
+        request_deadlines: Deadlines,
     ) -> None:
+        """`request_deadlines` are those of what requests wait for, which a stop interrupts."""
         self.name = loaded.record.name
         self.record: PluginRecord = loaded.record
         self.instance = loaded.instance
         self.limits = loaded.config.limits
         self._deadlines = deadlines
+        self._request_deadlines = request_deadlines
         self.on_failure: Literal["error", "report"] = loaded.config.on_failure
         self.counts: Counter[str] = Counter()
         """Since the start: calls, seeds, verdicts, and failures by kind."""
@@ -123,7 +129,7 @@ class Mount:
                 threads=self.threads if hook == "call_tool" else self.hook_threads,
                 check=check,
                 timed_out=partial(self.hit, limit),
-                deadlines=self._deadlines,
+                deadlines=self._deadlines if hook in LIFE_HOOKS else self._request_deadlines,
             )
 
         check_state = partial(checked_state, model=self.instance.state_type)
@@ -245,6 +251,11 @@ class Mount:
         metrics = await self._aggregate_metrics({"results": results}, self.limits.verify_seconds)
         metrics = _checked("aggregate_metrics", AggregateMetrics, metrics)
         return await anyio.to_thread.run_sync(metrics.dump)  # many tasks make it large
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a stop has cancelled what requests were doing: nothing more may begin."""
+        return self._request_deadlines.interrupted
 
     def tool_definitions(self, allowed: Collection[str] | None = None) -> list[JSONObject]:
         """Return the tools as MCP's `tools/list` shows them."""

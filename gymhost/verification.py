@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -13,6 +13,7 @@ import pydantic_core
 from anyio.abc import TaskGroup
 
 from gymhost.clock import Clock
+from gymhost.deadlines import Interrupted
 from gymhost.ending import Ending, hook_failure, hook_failures_answered
 from gymhost.errors import (
     AlreadyVerified,
@@ -179,7 +180,7 @@ class Verification:
         body: AnyBody,
         task: Task | None,
     ) -> None:
-        with scope:
+        with scope, suppress(Interrupted):  # whoever waits is told by the run
             await self._run_verify(mount, slot, run, body, task)
 
     async def _run_verify(

@@ -94,3 +94,15 @@ async def test_a_tool_that_holds_up_the_loop_is_not_cut_off_after_it_has_ended()
         deadlines.end(scope, 0.0)
         await anyio.wait_all_tasks_blocked()
         assert not scope.cancel_called
+
+
+async def test_an_interrupt_cancels_what_runs_and_what_comes_after() -> None:
+    deadlines, ended = Deadlines(), list[float]()
+    async with watched(deadlines):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take, deadlines, LONG, ended)
+            tasks.start_soon(take, deadlines, LONG * 2, ended)
+            await anyio.wait_all_tasks_blocked()
+            deadlines.interrupt()
+        await take(deadlines, LONG, ended)
+    assert ended == [LONG, LONG * 2, LONG]

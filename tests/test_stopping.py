@@ -10,9 +10,10 @@ import pytest
 from gymhost import testing
 from gymhost.errors import StoreError
 from gymhost.host import Host
+from gymhost.http.mcp import TOKEN_HEADER
 from tests.environments import Diary, Gate
 from tests.faulty_store import FaultyStore
-from tests.served import NO_ANSWER, HandClock, serve
+from tests.served import NO_ANSWER, HandClock, serve, tool_call
 
 
 async def test_a_stop_closes_sessions_in_memory_before_the_environment_shuts_down() -> None:
@@ -112,6 +113,106 @@ async def test_a_verify_that_outlives_the_grace_is_cancelled_and_may_be_sent_aga
     diary.verify_gate.open()
     async with serve({"diary": diary}, store=store) as served:
         assert (await served.verify(session)).json()["reward"] == 0.0
+
+
+@pytest.mark.usefixtures("stays")
+async def test_a_call_that_outlives_the_grace_is_cancelled_and_one_that_waits_never_starts() -> (
+    None
+):
+    store, diary = FaultyStore(), Diary()
+    store.durable = True
+    answers: list[tuple[int, str]] = []
+    async with serve({"diary": diary}, store=store) as served:
+        session = await served.seed("diary")
+
+        async def send() -> None:
+            answer = await served.http.post(
+                "/envs/diary/mcp",
+                json=tool_call("wait", {}),
+                headers={"accept": "application/json", TOKEN_HEADER: session.token},
+            )
+            answers.append((answer.status_code, answer.json()["failure_kind"]))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await diary.call_gate.reached.wait()
+                tasks.start_soon(send)
+                await anyio.wait_all_tasks_blocked()
+                assert await served.client.app.drain(0) == 2
+    assert answers == [(503, "over_capacity")] * 2
+    row = await store.get(session.id)
+    assert row is not None
+    assert (row.status, row.counts) == ("open", {"cancelled": 1})
+
+
+@pytest.mark.usefixtures("stays")
+async def test_a_seed_that_outlives_the_grace_is_cancelled_and_leaves_nothing() -> None:
+    diary = Diary()
+    diary.seed_gate = gate = Gate()
+    answers: list[tuple[int, str]] = []
+    async with serve({"diary": diary}) as served:
+
+        async def seed() -> None:
+            answer = await served.post("diary", "seed_session", {})
+            answers.append((answer.status_code, answer.json()["failure_kind"]))
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(seed)
+                await gate.reached.wait()
+                assert await served.client.app.drain(0) == 1
+        assert served.mount("diary").open_sessions == 0
+        assert not served.mount("diary").counts["environment_error"]
+    assert answers == [(503, "over_capacity")]
+
+
+async def test_a_call_that_only_the_sdk_understands_is_interrupted_as_a_failed_one() -> None:
+    """Nothing of it may be let through the SDK as it is."""
+    diary, answers = Diary(), list[Any]()
+    async with serve({"diary": diary}) as served:
+        session = await served.seed("diary")
+        served.client.app.requests_stay = True
+
+        async def send() -> None:
+            message = tool_call("wait", {})
+            message["params"]["_meta"] = {"of another": "client"}
+            answer = await served.http.post(
+                "/envs/diary/mcp",
+                json=message,
+                headers={"accept": "application/json", TOKEN_HEADER: session.token},
+            )
+            answers.append(answer.json()["result"])
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await diary.call_gate.reached.wait()
+                assert await served.client.app.drain(0) == 1
+        assert (await served.record(session))["calls"][0]["kind"] == "cancelled"
+    (result,) = answers
+    assert result["isError"]
+    assert result["content"][0]["text"] == "The server is stopping."
+
+
+async def test_a_verify_in_a_task_of_its_own_is_interrupted_with_the_requests_that_stay() -> None:
+    """As where a proxy's prefix is left on the path."""
+    diary = Diary()
+    diary.verify_gate = Gate()
+    async with serve({"diary": diary}) as served:
+        session = await served.seed("diary")
+        answers: list[int] = []
+
+        async def verify() -> None:
+            answers.append((await served.verify(session)).status_code)
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(verify)
+                await diary.verify_gate.reached.wait()
+                served.host.interrupt()
+        assert answers == [503]
+        assert (await served.http.get("/healthz")).status_code == 200
 
 
 async def test_a_stop_waits_for_the_call_that_runs_in_a_session_before_it_closes_it() -> None:

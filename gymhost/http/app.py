@@ -81,7 +81,7 @@ class GymhostApp(Starlette):
         """
         self.served.stopping = True
         self.environments.close_streams()
-        return await self.in_flight.drain(grace)
+        return await self.in_flight.drain(grace, self.served.interrupt)
 
 
 def create_app(

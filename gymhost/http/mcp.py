@@ -38,6 +38,7 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import Request
 
+from gymhost.deadlines import Interrupted
 from gymhost.errors import BodyTooLarge, RequestError
 from gymhost.host import Host
 from gymhost.http.body import parse_json
@@ -46,7 +47,7 @@ from gymhost.http.json_rpc import rpc_error, rpc_result
 from gymhost.http.mcp_context import Gone, McpContext, Replay
 from gymhost.http.plain_calls import PlainCall, is_plain_head, plain_call, wire_result
 from gymhost.http.reply import Header, Reply
-from gymhost.models import TOKEN_HEADER
+from gymhost.models import TOKEN_HEADER, ToolOutcome
 from gymhost.mount import Mount
 from gymhost.stores import ENDED
 
@@ -265,13 +266,16 @@ class McpEndpoint:
     async def _call_tool(
         self, context: ServerRequestContext[Any, Any], params: CallToolRequestParams
     ) -> dict[str, Any]:
-        outcome = await self._host.call_tool(
-            self._mount.name,
-            _token(context),
-            params.name,
-            params.arguments or {},
-            gone=Gone(_request(context).receive),
-        )
+        try:
+            outcome = await self._host.call_tool(
+                self._mount.name,
+                _token(context),
+                params.name,
+                params.arguments or {},
+                gone=Gone(_request(context).receive),
+            )
+        except Interrupted:  # which the SDK would not let through as it is
+            outcome = ToolOutcome.error("The server is stopping.", "cancelled")
         result: dict[str, Any] = {
             "content": outcome.content,
             "isError": outcome.is_error,

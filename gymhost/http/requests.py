@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gymhost.deadlines import Interrupted
 from gymhost.errors import OverCapacity, RequestError
 from gymhost.http.http_exchange import HttpExchange
 from gymhost.http.problems import answer_to, problem
 
 __all__ = ["InFlight", "InFlightMiddleware"]
 
+NOTHING = nullcontext()
 # What a cancelled request gets to record what it has done.
 CANCEL_SECONDS = 2.0
 
@@ -21,23 +24,31 @@ class InFlight:
     """What the server waits for when it stops."""
 
     def __init__(self) -> None:
-        self._scopes: set[anyio.CancelScope] = set()
+        self._running: dict[HttpExchange, anyio.CancelScope | None] = {}
+        """Each request, and what cancels it."""
         self._none = anyio.Event()
         self._hurried = anyio.Event()
 
     @property
     def count(self) -> int:
         """Requests being answered."""
-        return len(self._scopes)
+        return len(self._running)
 
     async def serve(
         self, exchange: HttpExchange, answer: Callable[[HttpExchange], Awaitable[None]]
     ) -> None:
-        """Count a request, answer it or its error, and take what is left of its body."""
-        with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
+        """Count a request, answer it or its error, and take what is left of its body.
+
+        One that stays has no scope of its own, which would cost as much as its tool: whatever it
+        may wait for is interrupted in the host, or ends with its connection.
+        """
+        scope = None if exchange.stays else anyio.CancelScope()
+        self._running[exchange] = scope
+        with scope or NOTHING:
             try:
                 await answer(exchange)
+            except Interrupted:
+                await self._answer_stopped(exchange)
             except Exception as exc:
                 if exchange.started:
                     raise
@@ -45,23 +56,33 @@ class InFlight:
                 if not isinstance(exc, RequestError):
                     raise  # for the server, which logs it
             finally:
-                self._scopes.discard(scope)
-                if not self._scopes:
+                del self._running[exchange]
+                if not self._running:
                     self._none.set()
-        if scope.cancelled_caught and not exchange.started:
-            await exchange.answer(problem(OverCapacity("The server is stopping.")))
+        if scope is not None and scope.cancelled_caught:
+            await self._answer_stopped(exchange)
         await exchange.finish()
 
-    async def drain(self, grace: float) -> int:
-        """Wait up to `grace` seconds for the requests to end, cancel the rest, and count those."""
+    async def _answer_stopped(self, exchange: HttpExchange) -> None:
+        if not exchange.started:
+            await exchange.answer(problem(OverCapacity("The server is stopping.")))
+
+    async def drain(self, grace: float, interrupt: Callable[[], None] = lambda: None) -> int:
+        """Wait up to `grace` seconds for the requests to end, cancel the rest, and count those.
+
+        `interrupt` ends what those wait for that have no scope of their own.
+        """
         async with anyio.create_task_group() as tasks:
             tasks.cancel_scope.deadline = anyio.current_time() + grace
             tasks.start_soon(self._cancel_when_hurried, tasks.cancel_scope)
             await self._wait_for_none()
             tasks.cancel_scope.cancel()
-        left = list(self._scopes)
+        left = list(self._running.values())
         for scope in left:
-            scope.cancel()
+            if scope is not None:
+                scope.cancel()
+        if left:
+            interrupt()
         with anyio.move_on_after(CANCEL_SECONDS):
             await self._wait_for_none()
         return len(left)
@@ -75,7 +96,7 @@ class InFlight:
         scope.cancel()
 
     async def _wait_for_none(self) -> None:
-        if self._scopes:
+        if self._running:
             if self._none.is_set():
                 self._none = anyio.Event()
             await self._none.wait()
