@@ -23,7 +23,7 @@ from gymhost.stores import NewSession, SessionRow, SessionStore
 __all__ = ["Seeded", "Seeding"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seeded:
     """A session, and a token that opens it. The token is told here and nowhere else."""
 

@@ -42,7 +42,7 @@ OPEN: tuple[Status, ...] = ("open",)
 VERIFYING: tuple[Status, ...] = ("verifying",)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VerifyAnswer:
     """What verify adds to the body that it echoes."""
 
