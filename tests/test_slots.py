@@ -129,6 +129,7 @@ async def test_the_queue_is_bounded_and_has_room_again_when_one_leaves(tasks: Ta
     assert (caught.value.kind, caught.value.limit) == ("session_queue", "session_queue")
     assert turns.waiting == 2
     first.scope.cancel()
+    await settle()
     await start(tasks, third)
     assert turns.waiting == 2
     holder.end.set()
