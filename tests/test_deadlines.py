@@ -105,4 +105,5 @@ async def test_an_interrupt_cancels_what_runs_and_what_comes_after() -> None:
             await anyio.wait_all_tasks_blocked()
             deadlines.interrupt()
         await take(deadlines, LONG, ended)
-    assert ended == [LONG, LONG * 2, LONG]
+    assert sorted(ended[:2]) == [LONG, LONG * 2]
+    assert ended[2:] == [LONG]

@@ -33,10 +33,10 @@ class HttpExchange:
     """
 
     __slots__ = (
-        "_body_ended",
         "_end_held",
         "_receive",
         "_send",
+        "body_ended",
         "head",
         "repeats",
         "scope",
@@ -48,7 +48,8 @@ class HttpExchange:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._body_ended = False
+        self.body_ended = False
+        """Whether all of the body has come, or its client has left."""
         self._end_held = False
         self.started = False
         """Whether there is an answer."""
@@ -70,7 +71,7 @@ class HttpExchange:
         """Return what comes next, as ASGI has it."""
         message = await self._receive()
         if message["type"] != "http.request" or not message.get("more_body"):
-            self._body_ended = True
+            self.body_ended = True
         return message
 
     async def read_body(self, limit: int) -> bytes:
@@ -85,7 +86,7 @@ class HttpExchange:
             )
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
-            self._body_ended = True  # in one piece, as nearly all
+            self.body_ended = True  # in one piece, as nearly all
             chunks = [message.get("body", b"")]
         else:
             chunks = await self._read_pieces(message, limit)
@@ -99,12 +100,12 @@ class HttpExchange:
         size = 0
         while True:
             if message["type"] != "http.request":
-                self._body_ended = True
+                self.body_ended = True
                 raise ClientGone("The body ended before it was whole.")
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if not message.get("more_body"):
-                self._body_ended = True
+                self.body_ended = True
                 return chunks
             if size > limit:
                 return chunks
@@ -114,14 +115,16 @@ class HttpExchange:
         """Answer, as ASGI has it."""
         self.started = True
         ends = message["type"] == "http.response.body" and not message.get("more_body")
-        if ends and not self._body_ended:
+        if ends and not self.body_ended:
             self._end_held = True
             message = {**message, "more_body": True}
         await self._send(message)
 
     async def answer(self, reply: Reply) -> None:
-        """Answer."""
-        send = self._send if self._body_ended else self.send
+        """Answer, once: a stop may have been first."""
+        if self.started:
+            return
+        send = self._send if self.body_ended else self.send
         self.started = True
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.head()})
         await send({"type": "http.response.body", "body": reply.body})
@@ -138,7 +141,7 @@ class HttpExchange:
             tasks.cancel_scope.cancel()
 
     async def _discard(self) -> None:
-        while not self._body_ended:
+        while not self.body_ended:
             await self.receive()
 
 

@@ -40,7 +40,7 @@ class InFlight:
         """Count a request, answer it or its error, and take what is left of its body.
 
         One that stays has no scope of its own, which would cost as much as its tool: whatever it
-        may wait for is interrupted in the host, or ends with its connection.
+        may wait for is interrupted in the host. One that waits for its body is answered by `drain`.
         """
         scope = None if exchange.stays else anyio.CancelScope()
         self._running[exchange] = scope
@@ -50,13 +50,15 @@ class InFlight:
             except Interrupted:
                 await self._answer_stopped(exchange)
             except Exception as exc:
+                if exchange not in self._running:
+                    return  # a stop has answered it
                 if exchange.started:
                     raise
                 await exchange.answer(answer_to(exc))
                 if not isinstance(exc, RequestError):
                     raise  # for the server, which logs it
             finally:
-                del self._running[exchange]
+                self._running.pop(exchange, None)
                 if not self._running:
                     self._none.set()
         if scope is not None and scope.cancelled_caught:
@@ -77,13 +79,18 @@ class InFlight:
             tasks.start_soon(self._cancel_when_hurried, tasks.cancel_scope)
             await self._wait_for_none()
             tasks.cancel_scope.cancel()
-        left = list(self._running.values())
-        for scope in left:
-            if scope is not None:
-                scope.cancel()
+        left = list(self._running.items())
         if left:
             interrupt()
         with anyio.move_on_after(CANCEL_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                for exchange, scope in left:
+                    if scope is not None:
+                        scope.cancel()
+                    elif not exchange.body_ended:
+                        # it waits for its client alone, and then for the end of its connection
+                        self._running.pop(exchange, None)
+                        tasks.start_soon(self._answer_stopped, exchange)
             await self._wait_for_none()
         return len(left)
 
