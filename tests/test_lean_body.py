@@ -113,7 +113,7 @@ LEFT = {
     "a comma too much": b'{"response": [],}',
     "more": b'{"response": []} {}',
     "a mark": b'\xef\xbb\xbf{"response": []}',
-    "too deep for anybody": b'{"response": [], "a": ' + nested(5_000) + b"}",
+    "too deep for anybody": b'{"response": [], "a": ' + nested(100_000) + b"}",
     **{key: b'{"response": [], "%b": null}' % key.encode() for key in VERDICT_KEYS},
 }
 
