@@ -8,6 +8,7 @@ wrappers are pluggy's ordinary generators, entered outermost first, around the a
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -193,22 +194,17 @@ class HookChain:
         """
         if self._is_direct and run is None:
             values = [arguments[name] for name in self.implementation.positional]
-            scope = anyio.CancelScope()
-            self._deadlines.begin(scope, seconds)
-            try:
-                with scope:
-                    return await self.implementation.function(*values)
-            finally:
-                self._deadlines.end(scope, seconds)
-            raise self._given_up(seconds)
+            return await self._limited(seconds, self.implementation.function, *values)
         arguments = {**arguments, "environment": self._environment}
         call: Callable[[], Awaitable[Any]]
         call = partial(self._call, self.implementation.bind(arguments))
         if run is not None:
             call = partial(run, call)
         if not self._wrappers:
-            return await self._limited(call, seconds)
-        return await self._inside_wrappers(arguments, partial(self._limited, call, seconds))
+            return await self._limited(seconds, call)
+        # the wrappers have no limit of their own, and are interrupted as the implementation is
+        limited = partial(self._limited, seconds, call)
+        return await self._limited(math.inf, self._inside_wrappers, arguments, limited)
 
     async def _call(self, function: Callable[[], Any]) -> Any:
         if self._is_async:
@@ -217,12 +213,15 @@ class HookChain:
         # a decorator may hide a coroutine function behind a plain one
         return await result if inspect.isawaitable(result) else result
 
-    async def _limited(self, call: Callable[[], Awaitable[Any]], seconds: float) -> Any:
+    async def _limited(
+        self, seconds: float, function: Callable[..., Awaitable[Any]], *values: Any
+    ) -> Any:
+        # no TimeoutError: one of the author's own must stay what it is
         scope = anyio.CancelScope()
         self._deadlines.begin(scope, seconds)
         try:
             with scope:
-                return await call()
+                return await function(*values)
         finally:
             self._deadlines.end(scope, seconds)
         raise self._given_up(seconds)

@@ -5,15 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 
-from gymhost import testing
+from gymhost import Session, ToolCall, hookimpl, testing
 from gymhost.errors import StoreError
 from gymhost.host import Host
 from gymhost.http.mcp import TOKEN_HEADER
 from tests.environments import Diary, Gate
 from tests.faulty_store import FaultyStore
-from tests.served import NO_ANSWER, HandClock, serve, tool_call
+from tests.served import HandClock, Seeded, Served, serve, tool_call
+
+
+async def note(answers: list[tuple[int, str]], send: Any, *arguments: Any) -> None:
+    """Note how a request is refused."""
+    answer = await send(*arguments)
+    answers.append((answer.status_code, answer.json()["failure_kind"]))
+
+
+async def send_call(served: Served, session: Seeded, **params: Any) -> httpx2.Response:
+    """Call the tool that waits, over MCP."""
+    message = tool_call("wait", {})
+    message["params"].update(params)
+    headers = {"accept": "application/json", TOKEN_HEADER: session.token}
+    return await served.http.post("/envs/diary/mcp", json=message, headers=headers)
 
 
 async def test_a_stop_closes_sessions_in_memory_before_the_environment_shuts_down() -> None:
@@ -63,15 +78,11 @@ async def test_a_stop_cancels_the_verifies_in_flight_and_says_so(
     async with serve({"diary": diary}, store=store) as served:
         session = await served.seed("diary")
 
-        async def verify(body: Any) -> None:
-            answer = await served.verify(session, body)
-            answers.append((answer.status_code, answer.json()["failure_kind"]))
-
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(verify, NO_ANSWER)
+                tasks.start_soon(note, answers, served.verify, session)
                 await diary.verify_gate.reached.wait()
-                tasks.start_soon(verify, {"another": 1})
+                tasks.start_soon(note, answers, served.verify, session, {"another": 1})
                 await anyio.wait_all_tasks_blocked()
                 await served.host.stop()
         expected = (503, "over_capacity")
@@ -96,15 +107,11 @@ async def test_a_verify_that_outlives_the_grace_is_cancelled_and_may_be_sent_aga
     async with serve({"diary": diary}, store=store) as served:
         session = await served.seed("diary")
 
-        async def verify(body: Any) -> None:
-            answer = await served.verify(session, body)
-            answers.append((answer.status_code, answer.json()["failure_kind"]))
-
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(verify, NO_ANSWER)
+                tasks.start_soon(note, answers, served.verify, session)
                 await diary.verify_gate.reached.wait()
-                tasks.start_soon(verify, NO_ANSWER)  # joins it
+                tasks.start_soon(note, answers, served.verify, session)  # joins it
                 await anyio.wait_all_tasks_blocked()
                 assert await served.client.app.drain(0) == 2
                 await served.host.stop()
@@ -116,28 +123,18 @@ async def test_a_verify_that_outlives_the_grace_is_cancelled_and_may_be_sent_aga
 
 
 @pytest.mark.usefixtures("stays")
-async def test_a_call_that_outlives_the_grace_is_cancelled_and_one_that_waits_never_starts() -> (
-    None
-):
+async def test_a_call_that_outlives_the_grace_is_cancelled_and_the_next_never_starts() -> None:
     store, diary = FaultyStore(), Diary()
     store.durable = True
     answers: list[tuple[int, str]] = []
     async with serve({"diary": diary}, store=store) as served:
         session = await served.seed("diary")
 
-        async def send() -> None:
-            answer = await served.http.post(
-                "/envs/diary/mcp",
-                json=tool_call("wait", {}),
-                headers={"accept": "application/json", TOKEN_HEADER: session.token},
-            )
-            answers.append((answer.status_code, answer.json()["failure_kind"]))
-
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(send)
+                tasks.start_soon(note, answers, send_call, served, session)
                 await diary.call_gate.reached.wait()
-                tasks.start_soon(send)
+                tasks.start_soon(note, answers, send_call, served, session)
                 await anyio.wait_all_tasks_blocked()
                 assert await served.client.app.drain(0) == 2
     assert answers == [(503, "over_capacity")] * 2
@@ -146,20 +143,45 @@ async def test_a_call_that_outlives_the_grace_is_cancelled_and_one_that_waits_ne
     assert (row.status, row.counts) == ("open", {"cancelled": 1})
 
 
+class Hangs:
+    """Wraps calls, and lets none begin."""
+
+    def __init__(self) -> None:
+        self.reached = anyio.Event()
+
+    @hookimpl(wrapper=True)
+    def call_tool(self, session: Session[Any], call: ToolCall) -> Any:
+        self.reached.set()
+        yield anyio.sleep_forever()
+        return (yield)
+
+
+@pytest.mark.usefixtures("stays")
+async def test_a_wrapper_that_outlives_the_grace_is_cancelled_with_its_call() -> None:
+    store, wrapper, answers = FaultyStore(), Hangs(), list[tuple[int, str]]()
+    store.durable = True
+    async with serve({"diary": Diary()}, extensions=[wrapper], store=store) as served:
+        session = await served.seed("diary")
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(note, answers, send_call, served, session)
+                await wrapper.reached.wait()
+                assert await served.client.app.drain(0) == 1
+    assert answers == [(503, "over_capacity")]
+    row = await store.get(session.id)
+    assert row is not None
+    assert row.counts == {"cancelled": 1}
+
+
 @pytest.mark.usefixtures("stays")
 async def test_a_seed_that_outlives_the_grace_is_cancelled_and_leaves_nothing() -> None:
     diary = Diary()
     diary.seed_gate = gate = Gate()
     answers: list[tuple[int, str]] = []
     async with serve({"diary": diary}) as served:
-
-        async def seed() -> None:
-            answer = await served.post("diary", "seed_session", {})
-            answers.append((answer.status_code, answer.json()["failure_kind"]))
-
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(seed)
+                tasks.start_soon(note, answers, served.post, "diary", "seed_session", {})
                 await gate.reached.wait()
                 assert await served.client.app.drain(0) == 1
         assert served.mount("diary").open_sessions == 0
@@ -175,13 +197,7 @@ async def test_a_call_that_only_the_sdk_understands_is_interrupted_as_a_failed_o
         served.client.app.requests_stay = True
 
         async def send() -> None:
-            message = tool_call("wait", {})
-            message["params"]["_meta"] = {"of another": "client"}
-            answer = await served.http.post(
-                "/envs/diary/mcp",
-                json=message,
-                headers={"accept": "application/json", TOKEN_HEADER: session.token},
-            )
+            answer = await send_call(served, session, _meta={"of another": "client"})
             answers.append(answer.json()["result"])
 
         with anyio.fail_after(5):
