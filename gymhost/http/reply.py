@@ -39,6 +39,6 @@ class Reply:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def reply_json(value: Any, status: int = 200, headers: tuple[Header, ...] = ()) -> Reply:
+def reply_json(value: Any, status: int = 200) -> Reply:
     """Return an answer that is JSON."""
-    return Reply(pydantic_core.to_json(value), status, JSON, headers)
+    return Reply(pydantic_core.to_json(value), status)
