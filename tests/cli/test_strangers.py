@@ -138,8 +138,9 @@ def test_an_answer_that_never_comes_is_not_waited_for_without_end(
     assert ran.err == (
         f"gymhost: the MCP endpoint of weather at {stranger.url} did not answer in time\n"
     )
-    # on a busy machine the cancelled call is told of its end after that
-    assert "POST /envs/weather/close_session" in stranger.paths
+    # on a busy machine the MCP endpoint is told after that that the call was cancelled
+    others = [path for path in stranger.paths if not path.endswith("/mcp")]
+    assert others[-1] == "POST /envs/weather/close_session"
 
 
 @pytest.fixture
