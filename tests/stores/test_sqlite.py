@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -244,3 +245,24 @@ async def test_two_who_make_the_file_at_once_make_one(path: Path) -> None:
         assert await store.get("s-1") is not None
         await store.aclose()
     assert list(path.parent.iterdir()) == [path]
+
+
+async def test_who_makes_the_file_waits_for_another_who_does(path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # SQLite refuses a change of the mode at once, as it has read
+    store = open_store(f"sqlite:///{path}")
+    async with anyio.create_task_group() as opening:
+        opening.start_soon(store.open)
+        await anyio.sleep(0.1)
+        assert _mode(path) == "delete"
+        other.execute("ROLLBACK")
+    other.close()
+    assert _mode(path) == "wal"
+    await store.aclose()
+
+
+def _mode(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    assert isinstance(mode, str)
+    return mode

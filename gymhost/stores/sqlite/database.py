@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gymhost.stores.sqlite.url import Synchronous
 __all__ = ["Database", "open_database"]
 
 BUSY_SECONDS = 5.0
+WAL_RETRY_SECONDS = 0.005
 CACHE_KIB = 32 * 1024
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 
@@ -86,11 +88,7 @@ def open_database(
         connection.execute("BEGIN")
         check_identity(connection, path)
         connection.execute("COMMIT")
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise StoreError(
-                f"The session store {path} can't be in WAL mode here. Use a local disk."
-            )
+        _use_wal(connection, path, busy_seconds)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
@@ -102,6 +100,26 @@ def open_database(
     except BaseException:
         connection.close()
         raise
+
+
+def _use_wal(connection: sqlite3.Connection, path: Path, busy_seconds: float) -> None:
+    """Put the file into WAL mode, if it is not: a mode is the file's, and stays.
+
+    Of those who do that to one file at once, SQLite refuses all but one, and without a wait, as
+    each reads what it means to change. So it is asked again.
+    """
+    until = time.monotonic() + busy_seconds
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(WAL_RETRY_SECONDS)
+            continue
+        if mode == "wal":
+            return
+        raise StoreError(f"The session store {path} can't be in WAL mode here. Use a local disk.")
 
 
 def _make_file(path: Path) -> None:
