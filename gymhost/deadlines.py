@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import dis
+import inspect
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from time import monotonic
+from types import CodeType
+from typing import Any
 
 import anyio
 
-__all__ = ["Deadlines", "Interrupted"]
+__all__ = ["Deadlines", "Interrupted", "never_waits"]
+
+_SEND = dis.opmap.get("SEND")
+"""What every await is compiled to, from CPython 3.11 on."""
+
+
+def never_waits(function: Callable[..., Any]) -> bool:
+    """Whether an `async def` awaits nothing, so that nothing can cancel it, and no limit binds it.
+
+    Its code tells, where it can be had: a cancel scope around it would cost more than most tools.
+    """
+    code = getattr(function, "__code__", None)
+    if _SEND is None or not isinstance(code, CodeType) or not code.co_flags & inspect.CO_COROUTINE:
+        return False
+    # at even places are the instructions; what else is there can only hide one that never waits
+    return _SEND not in code.co_code[::2]
 
 
 class Interrupted(BaseException):

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pluggy
 
-from gymhost.deadlines import Deadlines, Interrupted
+from gymhost.deadlines import Deadlines, Interrupted, never_waits
 from gymhost.errors import CallTimeout, HookError
 from gymhost.hookspecs import PROJECT, HookSpecs
 from gymhost.threads import Threads
@@ -170,6 +170,7 @@ class HookChain:
         plain = "environment" not in takes and not implementation.optional
         self._is_direct = self._is_async and plain and not wrappers
         """Nothing stands between the caller and the implementation, as in most environments."""
+        self._is_unlimited = self._is_direct and never_waits(implementation.function)
         self._wrappers = wrappers
         self._threads = threads
         self._check = check
@@ -194,6 +195,8 @@ class HookChain:
         """
         if self._is_direct and run is None:
             values = [arguments[name] for name in self.implementation.positional]
+            if self._is_unlimited:
+                return await self.implementation.function(*values)
             return await self._limited(seconds, self.implementation.function, *values)
         arguments = {**arguments, "environment": self._environment}
         call: Callable[[], Awaitable[Any]]

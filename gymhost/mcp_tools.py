@@ -143,6 +143,7 @@ class RegisteredTool:
     """One tool of an `MCPServer`."""
 
     options = ToolOptions()
+    never_waits = False
 
     def __init__(
         self, server: EnvironmentMCPServer, name: str, description: str, schema: JSONObject

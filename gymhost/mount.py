@@ -36,7 +36,7 @@ from gymhost.plugins import LoadedEnvironment, PluginRecord
 from gymhost.scores import checked_result, dump_score
 from gymhost.session import Session, checked_state
 from gymhost.threads import Threads
-from gymhost.tools import Tool, ToolSet, method_tools
+from gymhost.tools import Tool, ToolSet, method_tools, to_outcome
 from gymhost.trajectory import Trajectory
 
 __all__ = ["Mount"]
@@ -139,7 +139,8 @@ class Mount:
         self._seed = chain("seed", "seed_seconds", check_state)
         self._allowed_tools = chain("allowed_tools", "seed_seconds")
         self._call_tool = chain("call_tool", "tool_seconds", self._checked_outcome)
-        if self._call_tool.is_default(Environment.call_tool):
+        self._runs_tools = self._call_tool.is_default(Environment.call_tool)
+        if self._runs_tools:
             # what that does: one step less for each call
             self._call_tool.implementation = HookCall(self.tools.run, ("session", "call"))
         self._verify = chain("verify", "verify_seconds", checked_result)
@@ -214,6 +215,8 @@ class Mount:
         self, session: Session[Any], call: ToolCall, tool: Tool | None
     ) -> ToolOutcome:
         """Run one tool call, inside the wrappers."""
+        if tool is not None and tool.never_waits and self._runs_tools:
+            return self._checked_outcome(to_outcome(await tool.run(session, call.arguments)))
         arguments = {"session": session, "call": call}
         return self._checked_outcome(await self._call_tool(arguments, self.tool_seconds(tool)))
 

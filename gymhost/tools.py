@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, overload
 import pydantic_core
 from pydantic import BaseModel
 
+from gymhost.deadlines import never_waits
 from gymhost.errors import ToolDefinitionError, UnknownTool
 from gymhost.models import JSONObject, ToolCall, ToolOutcome, finite_json
 from gymhost.session import Session
@@ -77,6 +78,8 @@ class Tool(Protocol):
     description: str
     input_schema: JSONObject
     options: ToolOptions
+    never_waits: bool
+    """Whether `run` awaits nothing, so that no limit binds it."""
 
     async def run(self, session: Session[Any], arguments: JSONObject) -> Any:
         """Return what the tool returns.
@@ -178,6 +181,7 @@ class MethodTool:
         self.description = inspect.getdoc(method) or ""
         self.input_schema = self._plan.input_schema
         self.options = options
+        self.never_waits = never_waits(method)
 
     async def run(self, session: Session[Any], arguments: JSONObject) -> Any:
         chosen = self._plan.bind(session, arguments)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import functools
+import types
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from gymhost.deadlines import Deadlines
+from gymhost.deadlines import Deadlines, never_waits
 
 LONG = 3600.0
 SHORT = 0.01
@@ -107,3 +110,113 @@ async def test_an_interrupt_cancels_what_runs_and_what_comes_after() -> None:
         await take(deadlines, LONG, ended)
     assert sorted(ended[:2]) == [LONG, LONG * 2]
     assert ended[2:] == [LONG]
+
+
+# -- what needs no limit ---------------------------------------------------------------------------
+
+
+async def plain(value: int = 1) -> list[int]:
+    return [value + each for each in range(3) if each]
+
+
+class Methods:
+    async def plain(self) -> Methods:
+        def inner() -> int:
+            return 1
+
+        async def never_called() -> None:
+            await checkpoint()
+
+        return self if inner() and never_called else Methods()
+
+    @staticmethod
+    async def static() -> None:
+        raise ValueError
+
+    @classmethod
+    async def of_class(cls) -> type[Methods]:
+        try:
+            return cls
+        finally:
+            del cls
+
+
+async def _items() -> AsyncGenerator[int]:
+    yield 1
+
+
+async def awaits() -> None:
+    if anyio:
+        await checkpoint()
+
+
+async def iterates() -> None:
+    async for _ in _items():
+        pass
+
+
+async def enters() -> None:
+    async with anyio.create_task_group():
+        pass
+
+
+async def comprehends() -> list[int]:
+    return [each async for each in _items()]
+
+
+async def long_before_it_awaits(values: list[int]) -> list[int]:
+    for _ in range(10):
+        values = [*values, *[each * 2 for each in values if each % 3], len(values)]
+        if values and sum(values) > 100:
+            values = sorted(values, key=lambda each: -each)[:10]
+    await checkpoint()
+    return values
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def call(*args: Any) -> Any:
+        return await function(*args)
+
+    return call
+
+
+@types.coroutine
+def generated() -> Generator[None]:
+    yield
+
+
+class Called:
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function", [plain, Methods().plain, Methods.static, Methods().static, Methods.of_class]
+)
+def test_what_awaits_nothing_never_waits(function: Callable[..., Any]) -> None:
+    assert never_waits(function)
+    coroutine = function()
+    with pytest.raises((StopIteration, ValueError)):
+        coroutine.send(None)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        awaits,
+        iterates,
+        enters,
+        comprehends,
+        long_before_it_awaits,
+        decorated(plain),
+        generated,
+        _items,
+        Called(),
+        functools.partial(plain, 1),
+        max,
+        print,
+        lambda: plain(),
+    ],
+)
+def test_of_whatever_may_wait_it_is_known(function: Callable[..., Any]) -> None:
+    assert not never_waits(function)
