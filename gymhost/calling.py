@@ -27,7 +27,7 @@ from gymhost.mount import Mount
 from gymhost.registry import Registry, hash_token, mint_session_id
 from gymhost.session import Session
 from gymhost.slots import Slot
-from gymhost.stores import SessionRow, SessionStore
+from gymhost.stores import Found, SessionStore
 from gymhost.tools import Tool
 
 __all__ = ["Calling"]
@@ -63,20 +63,21 @@ class Calling:
             return
         async with self._settling:
             for token_hash in list(self._spoiled):
-                row = await self._store.find(token_hash)
-                if row is not None and not row.is_final:
+                found = await self._store.find(token_hash)
+                if found is not None:
                     try:
-                        await self._note_store_error(row)
+                        await self._note_store_error(found)
                     except RequestError:
-                        if row.session_id == session_id:
+                        if found.session_id == session_id:
                             raise
-                        logger.exception("session %s is yet to be masked", row.session_id)
+                        logger.exception("session %s is yet to be masked", found.session_id)
                         continue
                 self._spoiled.discard(token_hash)
 
-    async def _note_store_error(self, row: SessionRow) -> None:
-        slot = await self._registry.by_id(row.environment, row.session_id)
-        await self._note(slot, "store_error")
+    async def _note_store_error(self, found: Found) -> None:
+        slot = await self._registry.by_id(found.environment, found.session_id)
+        if not slot.row.is_final:  # else it is as it is
+            await self._note(slot, "store_error")
 
     async def _note(self, slot: Slot, kind: str) -> None:
         await self._store.commit(slot.lease, counted=kind)

@@ -148,6 +148,11 @@ class Ending:
             slot.row = await self._store.get(slot.id) or slot.row
         return changed
 
+    def forget_scored(self, mount: Mount, slot: Slot) -> None:
+        """Leave a session that was recorded as scored and given back, of which nothing is kept."""
+        _count_ended(mount, [slot.row], "verified")
+        self._registry.leave(slot)
+
     async def let_go(self, mount: Mount, slot: Slot, reason: CloseReason) -> None:
         """Let the environment release a session that has just ended, and give up its lease."""
         _count_ended(mount, [slot.row], reason)

@@ -17,6 +17,7 @@ from gymhost.clock import Clock
 from gymhost.errors import (
     LeaseLost,
     OverCapacity,
+    RequestError,
     SessionEnded,
     SessionLost,
     StoreError,
@@ -117,13 +118,13 @@ class Registry:
         token_hash = hash_token(token)
         slot = self._tokens.get(token_hash)
         if slot is None:
-            row = await self.store.find(token_hash)
-            if row is None or row.environment != environment:
+            found = await self.store.find(token_hash)
+            if found is None or found.environment != environment:
                 raise ToolRefused("The session token is not valid here.", "no_session")
-            if row.status in ENDED:  # not held: an agent would keep it from the sweeper
+            if found.status in ENDED:  # not held: an agent would keep it from the sweeper
                 raise ToolRefused("The session has ended.", "session_ended")
             try:
-                slot = await self._open(row)
+                slot = await self._open(found.session_id)
             except SessionEnded as exc:
                 raise ToolRefused(str(exc), "session_ended") from exc
             except OverCapacity as exc:
@@ -149,7 +150,7 @@ class Registry:
                 raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
             if row.is_final:
                 return Slot(row, [], Lease(session_id, row.epoch, 0.0), self._clock.monotonic())
-            slot = await self._open(row)
+            slot = await self._open(row.session_id)
         elif slot.row.environment != environment:
             raise SessionLost(f"No session {session_id!r} is known in {environment!r}.")
         slot.used_at = self._clock.monotonic()
@@ -159,7 +160,10 @@ class Registry:
         """Return the session that a token opens, without working on it."""
         token_hash = hash_token(token)
         slot = self._tokens.get(token_hash)
-        return slot.row if slot is not None else await self.store.find(token_hash)
+        if slot is not None:
+            return slot.row
+        found = await self.store.find(token_hash)
+        return None if found is None else await self.store.get(found.session_id)
 
     def _lock(self, session_id: str) -> anyio.Lock:
         lock = self._locks.get(session_id)
@@ -167,35 +171,31 @@ class Registry:
             lock = self._locks[session_id] = anyio.Lock(fast_acquire=True)
         return lock
 
-    async def _open(self, found: SessionRow) -> Slot:
+    async def _open(self, session_id: str) -> Slot:
         if not self.store.waits:  # nobody comes between what was found and its lease
-            slot = self._slots.get(found.session_id)
-            return slot or await self._take(found)
+            return self._slots.get(session_id) or await self._take(session_id)
         # locked: two first uses at once share one slot, and a lease on its way back is waited for
-        async with self._lock(found.session_id):
-            slot = self._slots.get(found.session_id)
-            return slot or await self._take(found)
+        async with self._lock(session_id):
+            return self._slots.get(session_id) or await self._take(session_id)
 
-    async def _take(self, found: SessionRow) -> Slot:
-        session_id = found.session_id
+    async def _take(self, session_id: str) -> Slot:
         self._refuse_stopped()
-        lease = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
-        if lease is None:
-            raise OverCapacity(f"Session {session_id!r} is in use by another process.")
-        try:
-            row = await self.store.get(session_id) if self.store.waits else found
-            calls = await self.store.calls(session_id)
-            if row is None:
+        taken = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
+        if taken is None:
+            if await self.store.get(session_id) is None:
                 raise SessionLost(f"No session {session_id!r} is known.")
+            raise OverCapacity(f"Session {session_id!r} is in use by another process.")
+        row = taken.row
+        try:
             if row.pinned and row.status not in ENDED:
                 # what it had entered is gone; it is marked, and closed, by the sweeper
                 raise SessionEnded("The session was lost in a crash.", "session_lost")
             self._refuse_stopped()
-        except BaseException:
+        except RequestError:
             with anyio.CancelScope(shield=True), suppress(StoreError):
-                await self.store.release(lease)
+                await self.store.release(taken.lease)
             raise
-        slot = Slot(row, calls, lease, self._clock.monotonic())
+        slot = Slot(row, taken.calls, taken.lease, self._clock.monotonic())
         self._hold(slot)
         return slot
 
@@ -214,14 +214,17 @@ class Registry:
         if self._stopped:
             raise OverCapacity("The server is stopping.")
 
+    def leave(self, slot: Slot) -> None:
+        """Stop working on a session."""
+        if self._slots.get(slot.id) is slot:
+            self._let_go(slot)
+
     async def drop(self, slot: Slot, *, closed: bool = False) -> bool:
         """Stop working on a session, and give its lease back; say whether it was held.
 
         `closed`: its environment has been told that it ended.
         """
-        # before anything is awaited: nobody must find a slot whose lease is going
-        if self._slots.get(slot.id) is slot:
-            self._let_go(slot)
+        self.leave(slot)  # before anything is awaited: nobody must find one whose lease is going
         if not self.store.waits:
             return await self._release(slot.lease, closed)
         async with self._lock(slot.id):

@@ -243,14 +243,20 @@ class Verification:
         # shielded: a session that is scored is also counted and closed
         with anyio.CancelScope(shield=True) if closing or self._store.waits else nullcontext():
             verdict = await self._store.record_verdict(
-                slot.lease, verdict, trajectory=trajectory, closing=closing
+                slot.lease,
+                verdict,
+                trajectory=trajectory,
+                closing=closing,
+                release=living and not closing,
             )
             slot.row.verdict, slot.row.status = verdict, "verified"
             mount.counts["verified"] += 1
             if verdict.failure_kind is not None:
                 mount.counts["masked"] += 1
-            if living:
+            if closing:
                 await self._ending.let_go(mount, slot, "verified")
+            elif living:
+                self._ending.forget_scored(mount, slot)
 
     async def _note_failure(self, mount: Mount, slot: Slot) -> None:
         try:

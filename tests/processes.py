@@ -42,7 +42,7 @@ class Process:
 
     async def is_free(self, session_id: str = "s-1") -> bool:
         """Whether another process could take the session."""
-        lease = await self.store.acquire(session_id, self.clock.time(), LEASE_SECONDS)
-        if lease is not None:
-            await self.store.release(lease)
-        return lease is not None
+        held = await self.store.acquire(session_id, self.clock.time(), LEASE_SECONDS)
+        if held is not None:
+            await self.store.release(held.lease)
+        return held is not None

@@ -20,6 +20,7 @@ from gymhost.models import ToolOutcome
 from tests.environments import Diary, Gate
 from tests.faulty_store import FaultyStore
 from tests.served import Seeded, Served, serve, tool_call
+from tests.stores.sessions import acquire
 
 
 class Book(BaseModel):
@@ -150,7 +151,7 @@ async def test_a_session_that_another_process_works_on_is_busy_and_not_spoilt(
     store = FaultyStore()
     async with serve({"library": Library()}, store=store) as served:
         session = await served.seed("library")
-        lease = await store.acquire(session.id, served.host.clock.time(), 30)
+        lease = await acquire(store, session.id, served.host.clock.time(), 30)
         assert lease is not None
         outcome = await served.call(session, "keep", page="one")
         assert (outcome.is_error, outcome.text) == (

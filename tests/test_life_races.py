@@ -14,6 +14,7 @@ from gymhost.stores import MemoryStore, Status
 from tests.environments import Diary, Gate
 from tests.faulty_store import FaultyStore
 from tests.served import NO_ANSWER, HandClock, Seeded, Served, serve
+from tests.stores.sessions import acquire
 from tests.test_pins import Cockpit
 
 
@@ -102,7 +103,7 @@ async def test_what_is_on_its_way_when_the_host_stops_takes_no_lease_any_more(
     answers: list[Any] = []
     async with serve({"diary": Diary()}, store=durable, clock=clock) as served:
         session = await served.seed("diary")
-        durable.gates["calls"] = gate = Gate()
+        durable.gates["acquire"] = gate = Gate()
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
                 await begin(tasks, answers, served.close, session)
@@ -346,7 +347,7 @@ async def test_a_call_whose_session_is_taken_over_says_so_and_masks_the_sample(
             async with anyio.create_task_group() as tasks:
                 await begin(tasks, answers, served.call, session, "wait")
                 clock.now += LEASE_SECONDS + 1  # stalled
-                lease = await durable.acquire(session.id, clock.now, LEASE_SECONDS)
+                lease = await acquire(durable, session.id, clock.now, LEASE_SECONDS)
                 assert lease is not None
                 diary.call_gate.open()
         assert answers[0].text == "The call could not be recorded."

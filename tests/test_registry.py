@@ -165,7 +165,7 @@ async def test_a_session_in_use_is_no_other_processes(process: Process) -> None:
 
 
 async def test_a_session_that_goes_as_it_is_opened_is_lost(process: Process) -> None:
-    process.faulty.gates_after["acquire"] = gate = Gate()
+    process.faulty.gates["acquire"] = gate = Gate()
     with anyio.fail_after(5):
         async with anyio.create_task_group() as opening:
 
@@ -181,7 +181,7 @@ async def test_a_session_that_goes_as_it_is_opened_is_lost(process: Process) -> 
             gate.open()
 
 
-@pytest.mark.parametrize("verb", ["get", "calls"])
+@pytest.mark.parametrize("verb", ["find", "acquire"])
 async def test_a_session_that_could_not_be_read_is_not_kept_from_others(
     process: Process, verb: str
 ) -> None:
@@ -196,7 +196,7 @@ async def test_a_session_that_could_not_be_read_is_not_kept_from_others(
 async def test_opening_that_is_cancelled_does_not_keep_the_session_from_others(
     process: Process,
 ) -> None:
-    process.faulty.gates["calls"] = gate = Gate()
+    process.faulty.gates["acquire"] = gate = Gate()
     with anyio.fail_after(5):
         async with anyio.create_task_group() as opening:
             opening.start_soon(process.use)

@@ -18,6 +18,7 @@ from gymhost.slots import MASKING_KINDS, Slot, Turns
 from gymhost.stores import NewSession
 from tests.environments import Gate
 from tests.faulty_store import FaultyStore
+from tests.stores.sessions import acquire
 
 QUEUE = 16
 SAME_INSTANT = range(20)
@@ -355,7 +356,7 @@ async def commit(
 async def a_slot(store: FaultyStore) -> Slot:
     new = NewSession("s-1", "env", b"token", b"{}", b"{}", None, 100.0)
     row, _ = await store.create(new)
-    lease = await store.acquire("s-1", 100.0, 30.0)
+    lease = await acquire(store, "s-1", 100.0, 30.0)
     assert lease is not None
     return Slot(row, [], lease, 0.0)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gymhost.stores.base import (
     ENDED,
+    Found,
+    Holding,
     Lease,
     NewSession,
     Page,
@@ -17,6 +19,8 @@ from gymhost.stores.memory import MemoryStore
 
 __all__ = [
     "ENDED",
+    "Found",
+    "Holding",
     "Lease",
     "MemoryStore",
     "NewSession",

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 __all__ = [
     "ENDED",
+    "Found",
+    "Holding",
     "Lease",
     "NewSession",
     "Page",
@@ -67,6 +69,24 @@ class NewSession:
     """It lives in one process: whoever else gets its lease has found it lost."""
     leased_until: float = 0.0
     """Its maker has its lease from the start, under epoch 0, till then."""
+
+    def row(self) -> SessionRow:
+        """Return the session as it is when it was created."""
+        return SessionRow(
+            session_id=self.session_id,
+            environment=self.environment,
+            status="open",
+            created_at=self.created_at,
+            used_at=None,
+            ended_at=None,
+            pinned=self.pinned,
+            task=self.task,
+            state=self.state,
+            allowed_tools=self.allowed_tools,
+            key=self.key,
+            body_hash=self.body_hash,
+            epoch=0,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,6 +147,14 @@ class SessionRow(SessionSummary):
         )
 
 
+class Found(NamedTuple):
+    """Which session a token opens."""
+
+    session_id: str
+    environment: str
+    status: Status
+
+
 @dataclass(slots=True)
 class Lease:
     """The right to write one session, until `expires_at` or until somebody takes it over."""
@@ -134,6 +162,17 @@ class Lease:
     session_id: str
     epoch: int
     expires_at: float
+
+
+@dataclass(slots=True)
+class Holding:
+    """What whoever takes a lease gets: all that there is to know of the session."""
+
+    lease: Lease
+    row: SessionRow
+    """Under the lease's epoch."""
+    calls: list[bytes]
+    """In the order of their commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +218,8 @@ class SessionStore(Protocol):
         """Let one more token open the session."""
         ...
 
-    async def find(self, token_hash: bytes) -> SessionRow | None:
-        """Return the session that a token opens, also when it has ended."""
+    async def find(self, token_hash: bytes) -> Found | None:
+        """Return which session a token opens, also when it has ended."""
         ...
 
     async def find_key(self, environment: str, key: str) -> SessionRow | None:
@@ -195,7 +234,7 @@ class SessionStore(Protocol):
         """Return a session's calls, in the order of their commits."""
         ...
 
-    async def acquire(self, session_id: str, now: float, seconds: float) -> Lease | None:
+    async def acquire(self, session_id: str, now: float, seconds: float) -> Holding | None:
         """Take the lease under a new epoch; None while somebody has it, or without a session."""
         ...
 
@@ -245,10 +284,12 @@ class SessionStore(Protocol):
         *,
         trajectory: bytes | None = None,
         closing: bool = False,
+        release: bool = False,
     ) -> Verdict:
         """Record a verdict and mark the session verified; return the one that was first.
 
-        `trajectory` is kept beside it; `closing` is as in `transition`.
+        `trajectory` is kept beside it; `closing` is as in `transition`. With `release` the lease
+        is given back in the same transaction.
         """
         ...
 

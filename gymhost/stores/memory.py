@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from gymhost.errors import LeaseLost, StoreError
 from gymhost.stores.base import (
     ENDED,
+    Found,
+    Holding,
     Lease,
     NewSession,
     Page,
@@ -110,9 +112,12 @@ class MemoryStore:
         entry.tokens.append(token_hash)
         self._tokens[token_hash] = session_id
 
-    async def find(self, token_hash: bytes) -> SessionRow | None:
+    async def find(self, token_hash: bytes) -> Found | None:
         session_id = self._tokens.get(token_hash)
-        return None if session_id is None else self._entries[session_id].row()
+        if session_id is None:
+            return None
+        entry = self._entries[session_id]
+        return Found(session_id, entry.new.environment, entry.status)
 
     async def find_key(self, environment: str, key: str) -> SessionRow | None:
         session_id = self._keys.get((environment, key))
@@ -126,13 +131,12 @@ class MemoryStore:
         entry = self._entries.get(session_id)
         return [] if entry is None else list(entry.calls)
 
-    async def acquire(self, session_id: str, now: float, seconds: float) -> Lease | None:
+    async def acquire(self, session_id: str, now: float, seconds: float) -> Holding | None:
         entry = self._entries.get(session_id)
         if entry is None or entry.lease_until > now:
             return None
-        entry.epoch += 1
-        entry.lease_until = now + seconds
-        return Lease(session_id, entry.epoch, entry.lease_until)
+        lease = self._lease(entry, now, seconds)
+        return Holding(lease, entry.row(), list(entry.calls))
 
     async def renew(self, lease: Lease, now: float, seconds: float) -> Lease:
         entry = self._held(lease)
@@ -191,8 +195,11 @@ class MemoryStore:
         *,
         trajectory: bytes | None = None,
         closing: bool = False,
+        release: bool = False,
     ) -> Verdict:
         entry = self._held(lease)
+        if release:
+            entry.lease_until = 0.0
         if entry.verdict is not None:
             return entry.verdict
         entry.verdict = verdict
@@ -230,13 +237,11 @@ class MemoryStore:
         self, now: float, seconds: float, *, environment: str, limit: int = 100
     ) -> list[Lease]:
         leases: list[Lease] = []
-        for session_id, entry in self._closing_in[environment].items():
+        for entry in self._closing_in[environment].values():
             if len(leases) == limit:
                 break
             if entry.lease_until <= now:
-                lease = await self.acquire(session_id, now, seconds)
-                assert lease is not None
-                leases.append(lease)
+                leases.append(self._lease(entry, now, seconds))
         return leases
 
     async def list(
@@ -298,6 +303,11 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         """Do nothing: the memory goes with the process."""
+
+    def _lease(self, entry: _Entry, now: float, seconds: float) -> Lease:
+        entry.epoch += 1
+        entry.lease_until = now + seconds
+        return Lease(entry.new.session_id, entry.epoch, entry.lease_until)
 
     def _held(self, lease: Lease) -> _Entry:
         entry = self._entries.get(lease.session_id)

@@ -26,7 +26,7 @@ from tests.environments import Broken, Diary
 from tests.faulty_store import FaultyStore
 from tests.http.wire import MODERN, modern_meta
 from tests.served import NO_ANSWER, Served, raw_client, serve
-from tests.stores.sessions import new
+from tests.stores.sessions import acquire, new
 
 KEY = KeyGuard(["key"])
 
@@ -248,7 +248,7 @@ async def _closed(served: Served) -> httpx2.Response:
 
 async def _lost(served: Served) -> httpx2.Response:
     session = await served.seed("diary")
-    lease = await served.host.store.acquire(session.id, served.host.clock.time(), 30)
+    lease = await acquire(served.host.store, session.id, served.host.clock.time(), 30)
     assert lease is not None
     await served.host.store.transition(lease, ["open"], "lost", served.host.clock.time())
     await served.host.store.release(lease)
@@ -266,7 +266,7 @@ async def _expired(served: Served) -> httpx2.Response:
 def _masked(kind: str) -> Ask:
     async def send(served: Served) -> httpx2.Response:
         session = await served.seed("diary")
-        lease = await served.host.store.acquire(session.id, served.host.clock.time(), 30)
+        lease = await acquire(served.host.store, session.id, served.host.clock.time(), 30)
         assert lease is not None
         await served.host.store.commit(lease, counted=kind)
         await served.host.store.release(lease)

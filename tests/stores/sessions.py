@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, get_args
 
-from gymhost.stores import Lease, NewSession, SessionRow, SessionStore, Status, Verdict
+from gymhost.stores import Found, Lease, NewSession, SessionRow, SessionStore, Status, Verdict
 from gymhost.stores.base import ENDED
 
 LIVING = tuple(status for status in get_args(Status) if status not in ENDED)
@@ -30,9 +30,22 @@ def new(session_id: str = "s-1", **changes: Any) -> NewSession:
 async def leased(store: SessionStore, session_id: str = "s-1", **changes: Any) -> Lease:
     """A new session, and the lease of it."""
     await store.create(new(session_id, **changes))
-    lease = await store.acquire(session_id, T0, 30.0)
+    lease = await acquire(store, session_id, T0)
     assert lease is not None
     return lease
+
+
+async def acquire(
+    store: SessionStore, session_id: str, now: float, seconds: float = 30.0
+) -> Lease | None:
+    """The lease of a session; None while somebody has it."""
+    held = await store.acquire(session_id, now, seconds)
+    return None if held is None else held.lease
+
+
+def found_of(row: SessionRow) -> Found:
+    """What its tokens find."""
+    return Found(row.session_id, row.environment, row.status)
 
 
 async def row_of(store: SessionStore, session_id: str = "s-1") -> SessionRow:

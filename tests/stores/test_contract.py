@@ -10,7 +10,17 @@ import pytest
 from gymhost.errors import LeaseLost, StoreError
 from gymhost.stores import Lease, SessionRow, SessionStore, Status
 from gymhost.stores.base import ENDED
-from tests.stores.sessions import LIVING, T0, WRITES, leased, new, row_of, verdict
+from tests.stores.sessions import (
+    LIVING,
+    T0,
+    WRITES,
+    acquire,
+    found_of,
+    leased,
+    new,
+    row_of,
+    verdict,
+)
 
 # -- create and find -------------------------------------------------------------------------------
 
@@ -34,7 +44,7 @@ async def test_a_session_is_found_as_it_was_created(store: SessionStore) -> None
         epoch=0,
     )
     assert await store.get("s-1") == row
-    assert await store.find(made.token_hash) == row
+    assert await store.find(made.token_hash) == found_of(row)
     assert await store.find_key("env", "key") == row
     assert await store.calls("s-1") == []
 
@@ -130,7 +140,7 @@ async def test_every_token_opens_the_session_also_when_it_has_ended(
     await store.add_token("s-1", b"second token")
     await store.transition(lease, LIVING, status, T0)
     row = await row_of(store)
-    assert await store.find(b"token of s-1") == await store.find(b"second token") == row
+    assert await store.find(b"token of s-1") == await store.find(b"second token") == found_of(row)
     assert row.status == status
 
 
@@ -149,10 +159,10 @@ async def test_one_at_a_time_holds_the_lease_and_each_under_a_greater_epoch(
     first = await leased(store)
     assert (first.session_id, first.expires_at) == ("s-1", T0 + 30)
     assert await store.acquire("s-1", T0 + 29.9, 30.0) is None
-    second = await store.acquire("s-1", T0 + 30, 30.0)
+    second = await acquire(store, "s-1", T0 + 30, 30.0)
     assert second is not None
     await store.release(second)
-    third = await store.acquire("s-1", T0 + 31, 30.0)
+    third = await acquire(store, "s-1", T0 + 31, 30.0)
     assert third is not None
     assert first.epoch < second.epoch < third.epoch
     assert (await row_of(store)).epoch == third.epoch
@@ -162,12 +172,12 @@ async def test_two_who_acquire_at_once_get_one_lease(store: SessionStore) -> Non
     await store.create(new())
     leases: list[Lease | None] = []
 
-    async def acquire() -> None:
-        leases.append(await store.acquire("s-1", T0, 30.0))
+    async def take() -> None:
+        leases.append(await acquire(store, "s-1", T0, 30.0))
 
     async with anyio.create_task_group() as acquiring:
         for _ in range(5):
-            acquiring.start_soon(acquire)
+            acquiring.start_soon(take)
     assert sum(lease is not None for lease in leases) == 1
 
 
@@ -194,7 +204,7 @@ async def test_releasing_a_lease_that_was_lost_leaves_it_with_its_holder(
     store: SessionStore,
 ) -> None:
     lost = await leased(store)
-    held = await store.acquire("s-1", T0 + 30, 30.0)
+    held = await acquire(store, "s-1", T0 + 30, 30.0)
     assert held is not None
     await store.release(lost)
     assert await store.acquire("s-1", T0 + 31, 30.0) is None
@@ -208,7 +218,7 @@ async def test_a_holder_that_was_overtaken_is_fenced_out_and_nothing_is_written(
     store: SessionStore, write: str
 ) -> None:
     overtaken = await leased(store)
-    held = await store.acquire("s-1", T0 + 30, 30.0)
+    held = await acquire(store, "s-1", T0 + 30, 30.0)
     assert held is not None
     before = await row_of(store)
     with pytest.raises(LeaseLost):

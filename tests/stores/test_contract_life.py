@@ -11,7 +11,7 @@ import pytest
 from gymhost.errors import LeaseLost
 from gymhost.stores import Lease, SessionStore, Status
 from gymhost.stores.base import ENDED
-from tests.stores.sessions import LIVING, T0, WRITES, leased, new, row_of, verdict
+from tests.stores.sessions import LIVING, T0, WRITES, acquire, leased, new, row_of, verdict
 
 
 async def claim(
@@ -118,7 +118,7 @@ async def test_a_holder_that_stalled_writes_no_more_into_a_session_that_has_expi
             await write(store, stalled)
     assert (await row_of(store)).status == "expired"
     assert await store.calls("s-1") == []
-    again = await store.acquire("s-1", T0 + 30, 30.0)  # an expired one can still be verified
+    again = await acquire(store, "s-1", T0 + 30, 30.0)  # an expired one can still be verified
     assert again is not None
     await store.record_verdict(again, verdict())
 
@@ -232,7 +232,7 @@ async def test_what_expired_is_yet_to_be_told_a_few_at_a_time(store: SessionStor
 async def test_an_expired_session_that_is_scored_is_told_of_once(store: SessionStore) -> None:
     await store.create(new())
     await claim(store, T0 + 10, closing=True)
-    lease = await store.acquire("s-1", T0 + 10, 30.0)
+    lease = await acquire(store, "s-1", T0 + 10, 30.0)
     assert lease is not None
     await store.record_verdict(lease, verdict())
     assert (await row_of(store)).closing
@@ -283,7 +283,7 @@ async def test_sessions_are_listed_newest_first_in_pages(store: SessionStore) ->
 async def test_a_list_may_be_of_one_environment_or_status(store: SessionStore) -> None:
     for number, environment in enumerate(["env", "other", "env", "other", "env"]):
         await store.create(new(f"s-{number}", environment=environment))
-    lease = await store.acquire("s-2", T0, 30.0)
+    lease = await acquire(store, "s-2", T0, 30.0)
     assert lease is not None
     await store.transition(lease, LIVING, "closed", T0)
     assert await ids(store, environment="env") == (["s-4", "s-2", "s-0"], None)

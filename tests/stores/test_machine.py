@@ -28,7 +28,7 @@ from gymhost.stores.base import ENDED
 from gymhost.stores.sqlite import SqliteStore, SqliteUrl
 from gymhost.stores.sqlite.commits import Commits, Job, read_each, write_together
 from gymhost.stores.sqlite.database import Database, open_database
-from tests.stores.sessions import LIVING, T0, new
+from tests.stores.sessions import LIVING, T0, found_of, new
 
 T = TypeVar("T")
 
@@ -139,14 +139,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=leases, session_id=sessions)
     def acquire(self, session_id: str) -> Any:
-        lease = run(self.store.acquire(session_id, self.now, LEASED))
+        held = run(self.store.acquire(session_id, self.now, LEASED))
         model = self.models.get(session_id)
         if model is None or model.lease_until > self.now:
-            assert lease is None
+            assert held is None
             return multiple()
-        assert lease is not None
+        assert held is not None
+        lease = held.lease
         assert lease.epoch > model.row.epoch
         model.row = replace(model.row, epoch=lease.epoch)
+        assert (held.row, held.calls) == (model.row, model.calls)
         model.lease_until = lease.expires_at
         assert lease.expires_at == self.now + LEASED
         return lease
@@ -214,8 +216,8 @@ class StoreMachine(RuleBasedStateMachine):
         if changes:
             self.set_status(model, status, closing)
 
-    @rule(lease=leases, body=st.binary(max_size=2), closing=st.booleans())
-    def record_verdict(self, lease: Lease, body: bytes, closing: bool) -> None:
+    @rule(lease=leases, body=st.binary(max_size=2), closing=st.booleans(), release=st.booleans())
+    def record_verdict(self, lease: Lease, body: bytes, closing: bool, release: bool) -> None:
         verdict = Verdict(body, b"{}", None, self.now)
         model = self.held(lease)
         if model is None:
@@ -223,8 +225,12 @@ class StoreMachine(RuleBasedStateMachine):
                 run(self.store.record_verdict(lease, verdict))
             return
         first = model.row.verdict or verdict
-        verb = self.store.record_verdict(lease, verdict, trajectory=body, closing=closing)
+        verb = self.store.record_verdict(
+            lease, verdict, trajectory=body, closing=closing, release=release
+        )
         assert run(verb) == first
+        if release:
+            model.lease_until = 0.0
         if model.row.verdict is None:
             model.row = replace(model.row, verdict=verdict)
             model.trajectory = body
@@ -329,7 +335,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert run(self.store.calls(session_id)) == model.calls
             assert run(self.store.trajectory(session_id)) == model.trajectory
         for token_hash, session_id in self.tokens.items():
-            assert run(self.store.find(token_hash)) == self.models[session_id].row
+            assert run(self.store.find(token_hash)) == found_of(self.models[session_id].row)
         for environment in ENVIRONMENTS:
             found = run(self.store.find_key(environment, "key"))
             known = self.living_key(environment, "key")

@@ -4,6 +4,7 @@ import pytest
 
 from gymhost.stores import MemoryStore, NewSession, open_store
 from gymhost.stores.base import ENDED
+from tests.stores.sessions import acquire
 
 
 def new(session_id: str, environment: str = "env") -> NewSession:
@@ -12,7 +13,7 @@ def new(session_id: str, environment: str = "env") -> NewSession:
 
 
 async def end(store: MemoryStore, session_id: str, now: float = 200.0) -> None:
-    lease = await store.acquire(session_id, now, 30.0)
+    lease = await acquire(store, session_id, now, 30.0)
     assert lease is not None
     await store.transition(lease, ("open", "expired"), "closed", now)
 
@@ -49,7 +50,7 @@ async def test_a_session_that_ends_twice_counts_once() -> None:
     for number in range(2):
         await store.create(new(f"s-{number}"))
         await end(store, f"s-{number}")
-    lease = await store.acquire("s-0", 300.0, 30.0)
+    lease = await acquire(store, "s-0", 300.0, 30.0)
     assert lease is not None
     await store.transition(lease, ENDED, "expired", 300.0)
     assert dict(await store.counts()) == {("env", "closed"): 1, ("env", "expired"): 1}

@@ -16,7 +16,7 @@ from gymhost.registry import hash_token, mint_token
 from gymhost.stores import open_store
 from gymhost.stores.sqlite import SqliteStore, SqliteUrl, parse_url, schema
 from tests.stores.files import OpenStore, opened
-from tests.stores.sessions import T0, leased, new, row_of, verdict
+from tests.stores.sessions import T0, acquire, found_of, leased, new, row_of, verdict
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_sessions_are_there_when_the_file_is_opened_again(path: Path) -> N
         assert await row_of(store) == before
         assert await store.calls("s-1") == [b"one"]
         assert await store.trajectory("s-1") == b"[]"
-        assert await store.find(b"token of s-1") == before
+        assert await store.find(b"token of s-1") == found_of(before)
         # what was held when it was closed has lapsed
         assert len(await store.claim_closing(T0, 30.0, environment="env")) == 1
 
@@ -152,7 +152,7 @@ async def test_two_stores_share_a_file_and_an_overtaken_holder_is_fenced_out(pat
     async with opened(path) as one, opened(path) as two:
         lost = await leased(one)
         assert await two.acquire("s-1", T0 + 29, 30.0) is None
-        held = await two.acquire("s-1", T0 + 30, 30.0)
+        held = await acquire(two, "s-1", T0 + 30, 30.0)
         assert held is not None
         with pytest.raises(LeaseLost):
             await one.commit(lost, call=b"late")

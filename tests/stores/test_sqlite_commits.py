@@ -17,7 +17,7 @@ from gymhost.stores.sqlite import claims, commits
 from gymhost.stores.sqlite.database import Database
 from gymhost.threads import EventLoop
 from tests.stores.files import OpenStore, opened
-from tests.stores.sessions import T0, leased, new, row_of
+from tests.stores.sessions import T0, found_of, leased, new, row_of
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_one_that_is_refused_takes_none_of_its_group_along(path: Path) -> 
         assert sorted(type(each).__name__ for each in errors) == ["LeaseLost", "StoreError"]
         assert sorted(await store.calls("s-1")) == [b"one", b"two"]
         assert await store.calls("s-2") == []
-        assert await store.find(b"token of s-1") == await row_of(store)
+        assert await store.find(b"token of s-1") == found_of(await row_of(store))
 
 
 async def test_a_verb_is_given_up_with_its_caller_before_it_began(path: Path) -> None:
@@ -116,7 +116,8 @@ async def _set_when_cancelled(scope: anyio.CancelScope, event: threading.Event) 
 async def test_a_verb_is_not_left_waiting_behind_one_that_hangs(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "QUEUE_SECONDS", 0.01)
+    monkeypatch.setattr(commits, "STALLED_SECONDS", 0.01)
+    monkeypatch.setattr(commits, "LOOK_SECONDS", 0.01)
     async with opened(path) as store:
         lease = await leased(store)
         async with anyio.create_task_group() as tasks:

@@ -12,7 +12,7 @@ import pytest
 from gymhost.errors import LeaseLost
 from gymhost.stores import Lease
 from tests.stores.files import opened
-from tests.stores.sessions import T0, leased, new
+from tests.stores.sessions import T0, acquire, leased, new
 
 HOLDER = """
 import sys
@@ -67,7 +67,7 @@ async def test_a_killed_holders_leases_lapse_at_once(
         assert await store.claim_closing(T0, 30.0, environment="env") == []
         holder.kill()
         holder.wait()
-        lease = await store.acquire("s-1", T0, 30.0)
+        lease = await acquire(store, "s-1", T0, 30.0)
         assert lease is not None
         assert lease.epoch == 2
         assert await store.calls("s-1") == [b"one"]
@@ -152,7 +152,7 @@ async def test_where_files_can_not_be_locked_leases_run_out_by_their_time(
         assert await two.acquire("s-1", T0 + 29, 30.0) is None
         assert await two.acquire("s-2", T0 + 29, 30.0) is None
         assert list(path.parent.glob("*.owner-*")) == []
-        taken = await two.acquire("s-1", T0 + 30, 30.0)
+        taken = await acquire(two, "s-1", T0 + 30, 30.0)
         assert isinstance(taken, Lease)
         assert taken.epoch > lease.epoch
 

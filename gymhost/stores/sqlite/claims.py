@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gymhost.errors import LeaseLost
-from gymhost.stores.base import Lease, SessionSummary, Status
+from gymhost.stores.base import Holding, Lease, SessionSummary, Status
 from gymhost.stores.sqlite.database import Database
-from gymhost.stores.sqlite.rows import SUMMARY, summary_of, text
+from gymhost.stores.sqlite.rows import LEASED_ROW, SUMMARY, row_of, summary_of, text
 
 __all__ = ["acquire", "claim_closing", "claim_expired", "release", "renew"]
 
 
-def acquire(db: Database, session_id: str, now: float, seconds: float) -> Lease | None:
+def acquire(db: Database, session_id: str, now: float, seconds: float) -> Holding | None:
     """Take a lease that nobody holds, or that a process held which is gone."""
-    query = "SELECT serial, epoch, lease_until, owner FROM session WHERE id = ?"
+    query = f"{LEASED_ROW} WHERE session.id = ?"
     found = db.execute(query, (text(session_id),)).fetchone()
     if found is None:
         return None
-    serial, epoch, lease_until, owner = found
+    serial, lease_until, owner = found[:3]
     if lease_until > now:
         if owner in (None, db.owner_serial):
             return None
@@ -28,7 +28,11 @@ def acquire(db: Database, session_id: str, now: float, seconds: float) -> Lease 
         ).fetchone()
         if lease_until > now:
             return None
-    return _take(db, serial, Lease(session_id, epoch + 1, now + seconds))
+    row = row_of(found[3:])
+    row.epoch += 1
+    lease = _take(db, serial, Lease(session_id, row.epoch, now + seconds))
+    made = db.execute("SELECT data FROM call WHERE session = ? ORDER BY serial", (serial,))
+    return Holding(lease, row, [data for (data,) in made])
 
 
 def renew(db: Database, lease: Lease, now: float, seconds: float) -> Lease:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, TypeVar
 
 import anyio
@@ -22,8 +25,10 @@ T = TypeVar("T")
 Verb = Callable[[Database], Any]
 
 AT_ONCE = 256
-# How long a verb waits for the verbs before it: more than SQLite waits for another program's lock.
-QUEUE_SECONDS = 15.0
+# How long the thread may be at verbs until those behind them are given up: more than SQLite waits
+# for another program's lock.
+STALLED_SECONDS = 15.0
+LOOK_SECONDS = 1.0
 # How long a cancelled caller waits for its verb that has begun, so that it knows how it ended.
 ENDING_SECONDS = 2.0
 
@@ -67,6 +72,8 @@ class Commits:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._loop: EventLoop | None = None
         self._ended: anyio.Event | None = None
+        self._busy_since: float | None = None
+        """When the thread began with the verbs it is at."""
 
     async def start(self) -> None:
         """Start the thread and open the file.
@@ -112,16 +119,7 @@ class Commits:
             raise StoreError(f"The session store {self._path} is closed.")
         self._queue.put(job)
         try:
-            with anyio.move_on_after(QUEUE_SECONDS):
-                await job.done.wait()
-            if not job.done.is_set():
-                if job.claim():
-                    raise StoreError(
-                        f"The session store {self._path} has not answered for {QUEUE_SECONDS:g} s. "
-                        "See whether its disk is well.",
-                        "stalled",
-                    )
-                await job.done.wait()  # it may be written, so nothing else can be said of it
+            await job.done.wait()
         except anyio.get_cancelled_exc_class():
             if job.claim():
                 raise
@@ -144,8 +142,11 @@ class Commits:
             loop.call_soon(_answer, [opening])
             return
         loop.call_soon(_answer, [opening])
+        over = threading.Event()
+        watch = partial(self._watch, loop, queue, over)
+        threading.Thread(target=watch, name="gymhost-sqlite-watch", daemon=True).start()
         try:
-            while (batch := _next_batch(queue)) is not None:
+            while (batch := self._next_batch(queue)) is not None:
                 reads = [job for job in batch if not job.writes]
                 writes = [job for job in batch if job.writes]
                 if reads:
@@ -155,13 +156,50 @@ class Commits:
                     write_together(database, writes)
                     loop.call_soon(_answer, writes)
         finally:
+            over.set()
             try:
                 database.close()
             finally:
                 loop.call_soon(ended.set)
 
+    def _watch(
+        self, loop: EventLoop, queue: SimpleQueue[Job | None], over: threading.Event
+    ) -> None:
+        """Fail what waits behind a verb that hangs, as on a disk that does not answer."""
+        # One look in a while: a timer for each verb costs as much as the verb.
+        while not over.wait(LOOK_SECONDS):
+            since = self._busy_since
+            if since is not None and monotonic() - since >= STALLED_SECONDS:
+                loop.call_soon(_answer, _stalled(queue, self._path))
 
-def _next_batch(queue: SimpleQueue[Job | None]) -> list[Job] | None:
+    def _next_batch(self, queue: SimpleQueue[Job | None]) -> list[Job] | None:
+        self._busy_since = None
+        batch = _waiting(queue)
+        self._busy_since = monotonic()
+        return batch
+
+
+def _stalled(queue: SimpleQueue[Job | None], path: Path) -> list[Job]:
+    """Return the verbs that wait, each with its error; those that have begun may yet be written."""
+    jobs: list[Job] = []
+    ended = False
+    with suppress(Empty):
+        while True:
+            job = queue.get_nowait()
+            ended = ended or job is None
+            if job is not None and job.claim():
+                job.error = StoreError(
+                    f"The session store {path} has not answered for {STALLED_SECONDS:g} s. "
+                    "See whether its disk is well.",
+                    "stalled",
+                )
+                jobs.append(job)
+    if ended:
+        queue.put(None)
+    return jobs
+
+
+def _waiting(queue: SimpleQueue[Job | None]) -> list[Job] | None:
     """Return the verbs that wait, at least one; None when there will be no more."""
     batch: list[Job] = []
     job = queue.get()

@@ -7,7 +7,7 @@ from typing import Any
 
 from gymhost.stores.base import SessionRow, SessionSummary, Verdict
 
-__all__ = ["ROW", "SUMMARY", "row_of", "summary_of", "text"]
+__all__ = ["LEASED_ROW", "ROW", "SUMMARY", "row_of", "row_or_none", "summary_of", "text"]
 
 _SUMMARY = """session.id, session.environment, session.status, session.created_at, session.used_at,
     session.ended_at, session.pinned, session.counts,
@@ -16,11 +16,14 @@ _VERDICT = "LEFT JOIN verdict ON verdict.session = session.serial"
 
 SUMMARY = f"SELECT {_SUMMARY}, session.serial FROM session {_VERDICT}"
 """What `summary_of` reads, and the serial."""
-ROW = f"""SELECT {_SUMMARY}, seed.task, state.data, seed.allowed_tools, session.key,
-    seed.body_hash, session.epoch, session.closing
-    FROM session JOIN seed ON seed.session = session.serial
+_ROW = f"""{_SUMMARY}, seed.task, state.data, seed.allowed_tools, session.key,
+    seed.body_hash, session.epoch, session.closing"""
+_TABLES = f"""session JOIN seed ON seed.session = session.serial
     JOIN state ON state.session = session.serial {_VERDICT}"""
+ROW = f"SELECT {_ROW} FROM {_TABLES}"
 """What `row_of` reads."""
+LEASED_ROW = f"SELECT session.serial, session.lease_until, session.owner, {_ROW} FROM {_TABLES}"
+"""Whose lease it is, and then what `row_of` reads."""
 
 
 def summary_of(found: tuple[Any, ...]) -> SessionSummary:
@@ -28,10 +31,13 @@ def summary_of(found: tuple[Any, ...]) -> SessionSummary:
     return SessionSummary(**_common(found))
 
 
-def row_of(found: tuple[Any, ...] | None) -> SessionRow | None:
+def row_or_none(found: tuple[Any, ...] | None) -> SessionRow | None:
+    """Return a session as the store has it, if there is one."""
+    return None if found is None else row_of(found)
+
+
+def row_of(found: tuple[Any, ...]) -> SessionRow:
     """Return a session as the store has it."""
-    if found is None:
-        return None
     task, state, allowed, key, body_hash, epoch, closing = found[12:]
     return SessionRow(
         **_common(found),

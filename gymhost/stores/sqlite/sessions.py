@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 
 from gymhost.errors import LeaseLost, StoreError
-from gymhost.stores.base import ENDED, Lease, NewSession, SessionRow, Status, Verdict
+from gymhost.stores.base import ENDED, Found, Lease, NewSession, SessionRow, Status, Verdict
 from gymhost.stores.sqlite.database import Database
-from gymhost.stores.sqlite.rows import ROW, row_of, text
+from gymhost.stores.sqlite.rows import ROW, row_or_none, text
 
 __all__ = [
     "add_token",
@@ -58,9 +59,7 @@ def create(db: Database, new: NewSession) -> tuple[SessionRow, bool]:
     db.execute("INSERT INTO seed VALUES (?, ?, ?, ?)", (serial, new.body_hash, allowed, new.task))
     db.execute("INSERT INTO state VALUES (?, ?)", (serial, new.state))
     db.execute("INSERT INTO token VALUES (?, ?)", (new.token_hash, serial))
-    row = get(db, new.session_id)
-    assert row is not None
-    return row, True
+    return replace(new, key=key).row(), True
 
 
 def add_token(db: Database, session_id: str, token_hash: bytes) -> None:
@@ -71,19 +70,19 @@ def add_token(db: Database, session_id: str, token_hash: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO token VALUES (?, ?)", (token_hash, found[0]))
 
 
-def find(db: Database, token_hash: bytes) -> SessionRow | None:
-    """Return the session that a token opens."""
-    return row_of(
-        db.execute(
-            f"{ROW} JOIN token ON token.session = session.serial WHERE token.hash = ?",
-            (token_hash,),
-        ).fetchone()
-    )
+def find(db: Database, token_hash: bytes) -> Found | None:
+    """Return which session a token opens."""
+    found = db.execute(
+        """SELECT session.id, session.environment, session.status
+            FROM token JOIN session ON session.serial = token.session WHERE token.hash = ?""",
+        (token_hash,),
+    ).fetchone()
+    return None if found is None else Found(*found)
 
 
 def find_key(db: Database, environment: str, key: str) -> SessionRow | None:
     """Return the living session of that key."""
-    return row_of(
+    return row_or_none(
         db.execute(
             f"{ROW} WHERE session.environment = ? AND session.living_key = ?",
             (text(environment), text(key)),
@@ -93,7 +92,7 @@ def find_key(db: Database, environment: str, key: str) -> SessionRow | None:
 
 def get(db: Database, session_id: str) -> SessionRow | None:
     """Return a session."""
-    return row_of(db.execute(f"{ROW} WHERE session.id = ?", (text(session_id),)).fetchone())
+    return row_or_none(db.execute(f"{ROW} WHERE session.id = ?", (text(session_id),)).fetchone())
 
 
 def calls(db: Database, session_id: str) -> list[bytes]:
@@ -116,14 +115,16 @@ def commit(
     used_at: float | None,
 ) -> None:
     """Append a call, replace the state, count an outcome, note the use."""
-    serial = _held(db, lease)
-    if used_at is not None:
-        db.execute("UPDATE session SET used_at = ? WHERE serial = ?", (used_at, serial))
+    serial, _, counts = _held(db, lease)
     if counted is not None:
-        (counts,) = db.execute("SELECT counts FROM session WHERE serial = ?", (serial,)).fetchone()
         numbers = json.loads(counts)
         numbers[counted] = numbers.get(counted, 0) + 1
-        db.execute("UPDATE session SET counts = ? WHERE serial = ?", (json.dumps(numbers), serial))
+        counts = json.dumps(numbers)
+    if counted is not None or used_at is not None:
+        db.execute(
+            "UPDATE session SET used_at = coalesce(?, used_at), counts = ? WHERE serial = ?",
+            (used_at, counts, serial),
+        )
     if state is not None:
         db.execute("UPDATE state SET data = ? WHERE session = ?", (state, serial))
     if call is not None:
@@ -140,8 +141,7 @@ def transition(
     closing: bool,
 ) -> bool:
     """Change the status if it is an allowed one; say whether it was."""
-    serial = _held(db, lease)
-    (current,) = db.execute("SELECT status FROM session WHERE serial = ?", (serial,)).fetchone()
+    serial, current, _ = _held(db, lease)
     if current not in allowed:
         return False
     _set_status(db, serial, status, now, closing=closing)
@@ -149,25 +149,31 @@ def transition(
 
 
 def record_verdict(
-    db: Database, lease: Lease, verdict: Verdict, *, trajectory: bytes | None, closing: bool
+    db: Database,
+    lease: Lease,
+    verdict: Verdict,
+    *,
+    trajectory: bytes | None,
+    closing: bool,
+    release: bool,
 ) -> Verdict:
     """Record a verdict and end the session; return the one that was first."""
-    serial = _held(db, lease)
-    first = db.execute(
-        """SELECT body_hash, result, failure_kind, recorded_at FROM verdict
-            WHERE session = ?""",
-        (serial,),
-    ).fetchone()
-    if first is not None:
-        return Verdict(*first)
-    db.execute(
-        """INSERT INTO verdict (session, body_hash, result, failure_kind, recorded_at)
+    serial, _, _ = _held(db, lease)
+    recorded = db.execute(
+        """INSERT OR IGNORE INTO verdict (session, body_hash, result, failure_kind, recorded_at)
             VALUES (?, ?, ?, ?, ?)""",
         (serial, verdict.body_hash, verdict.result, verdict.failure_kind, verdict.recorded_at),
     )
+    if not recorded.rowcount:
+        if release:
+            db.execute(
+                "UPDATE session SET lease_until = 0, owner = NULL WHERE serial = ?", (serial,)
+            )
+        query = "SELECT body_hash, result, failure_kind, recorded_at FROM verdict WHERE session = ?"
+        return Verdict(*db.execute(query, (serial,)).fetchone())
     if trajectory is not None:
         db.execute("INSERT INTO trajectory VALUES (?, ?)", (serial, trajectory))
-    _set_status(db, serial, "verified", verdict.recorded_at, closing=closing)
+    _set_status(db, serial, "verified", verdict.recorded_at, closing=closing, release=release)
     return verdict
 
 
@@ -181,23 +187,32 @@ def trajectory(db: Database, session_id: str) -> bytes | None:
     return None if found is None else found[0]
 
 
-def _held(db: Database, lease: Lease) -> int:
-    """Return the serial of the session that a lease is of."""
-    found = db.execute(
-        "SELECT serial FROM session WHERE id = ? AND epoch = ?", (lease.session_id, lease.epoch)
+def _held(db: Database, lease: Lease) -> tuple[int, Status, str]:
+    """Return the serial, the status and the counts (JSON) of the session that a lease is of."""
+    found: tuple[int, Status, str] | None = db.execute(
+        "SELECT serial, status, counts FROM session WHERE id = ? AND epoch = ?",
+        (lease.session_id, lease.epoch),
     ).fetchone()
     if found is None:
         raise LeaseLost(f"session {lease.session_id!r} was taken over")
-    serial: int = found[0]
-    return serial
+    return found
 
 
-def _set_status(db: Database, serial: int, status: Status, now: float, *, closing: bool) -> None:
+def _set_status(
+    db: Database,
+    serial: int,
+    status: Status,
+    now: float,
+    *,
+    closing: bool,
+    release: bool = False,
+) -> None:
     if status in ENDED:  # its key is free: a later session may have it, and keeps it
         db.execute(
             """UPDATE session SET status = ?, ended_at = ?, closing = closing OR ?,
-                living_key = NULL WHERE serial = ?""",
-            (status, now, closing, serial),
+                living_key = NULL, lease_until = CASE WHEN ? THEN 0 ELSE lease_until END,
+                owner = CASE WHEN ? THEN NULL ELSE owner END WHERE serial = ?""",
+            (status, now, closing, release, release, serial),
         )
     else:
         db.execute(

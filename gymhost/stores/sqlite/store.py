@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from gymhost.stores.base import (
+    Found,
+    Holding,
     Lease,
     NewSession,
     Page,
@@ -53,7 +55,7 @@ class SqliteStore:
         verb = partial(sessions.add_token, session_id=session_id, token_hash=token_hash)
         await self._commits.write(verb)
 
-    async def find(self, token_hash: bytes) -> SessionRow | None:
+    async def find(self, token_hash: bytes) -> Found | None:
         return await self._commits.read(partial(sessions.find, token_hash=token_hash))
 
     async def find_key(self, environment: str, key: str) -> SessionRow | None:
@@ -67,7 +69,7 @@ class SqliteStore:
     async def calls(self, session_id: str) -> list[bytes]:
         return await self._commits.read(partial(sessions.calls, session_id=session_id))
 
-    async def acquire(self, session_id: str, now: float, seconds: float) -> Lease | None:
+    async def acquire(self, session_id: str, now: float, seconds: float) -> Holding | None:
         verb = partial(claims.acquire, session_id=session_id, now=now, seconds=seconds)
         return await self._commits.write(verb)
 
@@ -118,6 +120,7 @@ class SqliteStore:
         *,
         trajectory: bytes | None = None,
         closing: bool = False,
+        release: bool = False,
     ) -> Verdict:
         verb = partial(
             sessions.record_verdict,
@@ -125,6 +128,7 @@ class SqliteStore:
             verdict=verdict,
             trajectory=trajectory,
             closing=closing,
+            release=release,
         )
         return await self._commits.write(verb)
 
