@@ -38,6 +38,7 @@ __all__ = ["Verification", "VerifyAnswer"]
 
 logger = logging.getLogger("gymhost.verify")
 
+NOTHING = nullcontext()
 OPEN: tuple[Status, ...] = ("open",)
 VERIFYING: tuple[Status, ...] = ("verifying",)
 
@@ -241,7 +242,7 @@ class Verification:
         verdict = Verdict(run.body_hash, dumped, slot.failure_kind, self._clock.time())
         closing = living and not mount.keeps_nothing
         # shielded: a session that is scored is also counted and closed
-        with anyio.CancelScope(shield=True) if closing or self._store.waits else nullcontext():
+        with anyio.CancelScope(shield=True) if closing or self._store.waits else NOTHING:
             verdict = await self._store.record_verdict(
                 slot.lease,
                 verdict,

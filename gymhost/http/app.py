@@ -33,7 +33,7 @@ from gymhost.http.body import ClientGone
 from gymhost.http.http_exchange import HttpExchange
 from gymhost.http.mcp import McpEndpoint
 from gymhost.http.openapi import OpenApi
-from gymhost.http.operation import ENVIRONMENT, Operation
+from gymhost.http.operation import ENVIRONMENT, Handler, Operation
 from gymhost.http.operations import CONTROL_PLANE
 from gymhost.http.problems import EXCEPTION_HANDLERS
 from gymhost.http.requests import InFlight, InFlightMiddleware
@@ -140,10 +140,13 @@ class Page:
 
     def __init__(self, operations: Iterable[Operation], api: Api, guard: Guard) -> None:
         self._api = api
-        self._operations: dict[str, Operation] = {each.method: each for each in operations}
-        if "GET" in self._operations:
-            self._operations["HEAD"] = self._operations["GET"]
-        self._needs_key = any(each.security != "none" for each in self._operations.values())
+        operations = list(operations)
+        self._handlers: dict[str, Handler] = {
+            each.method: each.handler for each in operations if each.handler is not None
+        }
+        if "GET" in self._handlers:
+            self._handlers["HEAD"] = self._handlers["GET"]
+        self._needs_key = any(each.security != "none" for each in operations)
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,10 +158,10 @@ class Page:
 
     async def answer(self, exchange: HttpExchange, name: str) -> None:
         """Answer whoever may use it."""
-        operation = self._operations.get(exchange.scope["method"])
-        if operation is None or operation.handler is None:
-            raise MethodNotAllowed(", ".join(self._operations))
-        await exchange.answer(await operation.handler(self._api, exchange, name))
+        handler = self._handlers.get(exchange.scope["method"])
+        if handler is None:
+            raise MethodNotAllowed(", ".join(self._handlers))
+        await exchange.answer(await handler(self._api, exchange, name))
 
 
 def _pages(operations: Iterable[Operation], api: Api, guard: Guard) -> dict[str, Page]:

@@ -33,10 +33,10 @@ class HttpExchange:
     """
 
     __slots__ = (
-        "_end_held",
         "_receive",
         "_send",
         "body_ended",
+        "end_held",
         "head",
         "repeats",
         "scope",
@@ -50,7 +50,8 @@ class HttpExchange:
         self._send = send
         self.body_ended = False
         """Whether all of the body has come, or its client has left."""
-        self._end_held = False
+        self.end_held = False
+        """Whether the end of an answer waits for the body's."""
         self.started = False
         """Whether there is an answer."""
         self.stays = stays
@@ -116,7 +117,7 @@ class HttpExchange:
         self.started = True
         ends = message["type"] == "http.response.body" and not message.get("more_body")
         if ends and not self.body_ended:
-            self._end_held = True
+            self.end_held = True
             message = {**message, "more_body": True}
         await self._send(message)
 
@@ -131,7 +132,7 @@ class HttpExchange:
 
     async def finish(self) -> None:
         """End an answer that is held, when its body has come, or has had its time."""
-        if not self._end_held:
+        if not self.end_held:
             return
         with anyio.move_on_after(LINGER_SECONDS):
             await self._discard()

@@ -12,9 +12,10 @@ from gymhost.http.http_exchange import HttpExchange
 from gymhost.http.reply import Reply
 from gymhost.models import JSONObject
 
-__all__ = ["ENVIRONMENT", "JSON", "Answer", "Errors", "Operation"]
+__all__ = ["ENVIRONMENT", "JSON", "Answer", "Errors", "Handler", "Operation"]
 
 Errors = tuple[type[RequestError], ...]
+Handler = Callable[[Api, HttpExchange, str], Awaitable[Reply]]
 Security = Literal["control key", "session token", "none"]
 
 JSON = "application/json"
@@ -40,7 +41,7 @@ class Operation:
     method: Literal["GET", "POST", "DELETE"]
     path: str
     operation_id: str
-    handler: Callable[[Api, HttpExchange, str], Awaitable[Reply]] | None
+    handler: Handler | None
     """None: the agent plane's own application answers."""
     tag: Literal["sessions", "environments", "agents", "server"]
     summary: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 
 import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +14,6 @@ from gymhost.http.problems import answer_to, problem
 
 __all__ = ["InFlight", "InFlightMiddleware"]
 
-NOTHING = nullcontext()
 # What a cancelled request gets to record what it has done.
 CANCEL_SECONDS = 2.0
 
@@ -42,28 +40,38 @@ class InFlight:
         One that stays has no scope of its own, which would cost as much as its tool: whatever it
         may wait for is interrupted in the host. One that waits for its body is answered by `drain`.
         """
-        scope = None if exchange.stays else anyio.CancelScope()
-        self._running[exchange] = scope
-        with scope or NOTHING:
-            try:
-                await answer(exchange)
-            except Interrupted:
+        if exchange.stays:
+            self._running[exchange] = None
+            await self._answer(exchange, answer)
+        else:
+            with anyio.CancelScope() as scope:
+                self._running[exchange] = scope
+                await self._answer(exchange, answer)
+            if scope.cancelled_caught:
                 await self._answer_stopped(exchange)
-            except Exception as exc:
-                if exchange not in self._running:
-                    return  # a stop has answered it
-                if exchange.started:
-                    raise
-                await exchange.answer(answer_to(exc))
-                if not isinstance(exc, RequestError):
-                    raise  # for the server, which logs it
-            finally:
-                self._running.pop(exchange, None)
-                if not self._running:
-                    self._none.set()
-        if scope is not None and scope.cancelled_caught:
+        if exchange.end_held:
+            await exchange.finish()
+
+    async def _answer(
+        self, exchange: HttpExchange, answer: Callable[[HttpExchange], Awaitable[None]]
+    ) -> None:
+        try:
+            await answer(exchange)
+        except Interrupted:
             await self._answer_stopped(exchange)
-        await exchange.finish()
+        except Exception as exc:
+            if exchange not in self._running:  # a stop has answered it, and closes the connection
+                exchange.end_held = False
+                return
+            if exchange.started:
+                raise
+            await exchange.answer(answer_to(exc))
+            if not isinstance(exc, RequestError):
+                raise  # for the server, which logs it
+        finally:
+            self._running.pop(exchange, None)
+            if not self._running:
+                self._none.set()
 
     async def _answer_stopped(self, exchange: HttpExchange) -> None:
         if not exchange.started:
