@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import anyio
 import pydantic_core
 from anyio.abc import TaskGroup
 
+from gymhost.body_hash import hash_body
 from gymhost.clock import Clock
 from gymhost.ending import Ending, expires_at, hook_failure
 from gymhost.errors import KeyConflict, OverCapacity
@@ -66,7 +66,7 @@ class Seeding:
         StoreError.
         """
         task = Task.from_row(body)
-        body_hash = sha256(raw).digest()
+        body_hash = hash_body(raw)
         if key is None:
             return await self._seed_new(mount, task, None, body_hash, tasks)
         while (running := self._running.get((mount.name, key))) is not None:

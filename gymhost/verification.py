@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Literal
 
 import anyio
 import pydantic_core
 from anyio.abc import TaskGroup
 
+from gymhost.body_hash import hash_body
 from gymhost.clock import Clock
 from gymhost.deadlines import Interrupted
 from gymhost.ending import Ending, hook_failure, hook_failures_answered
@@ -122,7 +122,7 @@ class Verification:
         """
         if session_id is None or self._keep_trajectories:
             body = whole(body)
-        body_hash = sha256(raw).digest()
+        body_hash = hash_body(raw)
         if session_id is None:
             return await self._verify_detached(mount, body, body_hash)
         answer: VerifyAnswer | None = None

@@ -13,6 +13,8 @@ import pytest
 LAYERS = (
     {
         "aggregation",
+        "allocating",
+        "body_hash",
         "clock",
         "collecting",
         "control_key",

@@ -11,6 +11,7 @@ import pydantic_core
 from starlette.datastructures import URL
 
 from gymhost.aggregation import read_results
+from gymhost.allocating import keep_pages
 from gymhost.errors import BodyTooLarge, InvalidField, RequestError, SessionLost
 from gymhost.host import Host
 from gymhost.http import record_schemas, schemas
@@ -76,6 +77,8 @@ class Api:
         mount = self._host.mount(name)
         raw = await self._raw(exchange, mount)
         body = _verify_body(mount, raw)
+        if isinstance(body, LeanBody) and exchange.stays:
+            keep_pages()  # more will come
         optional = mount.instance.stateless
         session_id = _session_id(exchange.head, body, optional=optional)
         try:

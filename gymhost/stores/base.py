@@ -41,7 +41,7 @@ class Verdict:
     """A score, recorded once."""
 
     body_hash: bytes
-    """SHA-256 of the verify body that was scored."""
+    """`hash_body` of the verify body that was scored."""
     result: bytes
     """The `VerifyResult` as JSON."""
     failure_kind: str | None
@@ -64,7 +64,7 @@ class NewSession:
     key: str | None = None
     """The Idempotency-Key, unique in the environment while the session lives."""
     body_hash: bytes = b""
-    """SHA-256 of the seed body, to tell a repeated request from another one."""
+    """`hash_body` of the seed body, to tell a repeated request from another one."""
     pinned: bool = False
     """It lives in one process: whoever else gets its lease has found it lost."""
     leased_until: float = 0.0
