@@ -194,7 +194,7 @@ class HookChain:
         rules; and whatever the implementation or a wrapper raises.
         """
         if self._is_direct and run is None:
-            values = [arguments[name] for name in self.implementation.positional]
+            values = map(arguments.__getitem__, self.implementation.positional)
             if self._is_unlimited:
                 return await self.implementation.function(*values)
             return await self._limited(seconds, self.implementation.function, *values)

@@ -23,7 +23,15 @@ from gymhost.session import Session
 from gymhost.slots import Slot
 from gymhost.stores import ENDED, Lease, SessionRow, SessionStore, SessionSummary, Status
 
-__all__ = ["LIVING", "Ending", "expires_at", "hook_failure", "hook_failures_answered", "is_stray"]
+__all__ = [
+    "LIVING",
+    "Ending",
+    "expires_at",
+    "expires_unused_at",
+    "hook_failure",
+    "hook_failures_answered",
+    "is_stray",
+]
 
 logger = logging.getLogger("gymhost.sessions")
 
@@ -43,10 +51,13 @@ WRAPPERS_SECONDS = 2.0
 def expires_at(row: SessionSummary, limits: Limits) -> float:
     """Return when a session expires if it is not used again, in seconds since the epoch."""
     if row.used_at is None:
-        since = row.created_at + limits.unused_seconds
-    else:
-        since = row.used_at + limits.idle_seconds
-    return min(since, row.created_at + limits.total_seconds)
+        return expires_unused_at(row.created_at, limits)
+    return min(row.used_at + limits.idle_seconds, row.created_at + limits.total_seconds)
+
+
+def expires_unused_at(created_at: float, limits: Limits) -> float:
+    """Return when a session expires that is never used, in seconds since the epoch."""
+    return created_at + min(limits.unused_seconds, limits.total_seconds)
 
 
 def expired_by(row: SessionSummary, limits: Limits) -> str:

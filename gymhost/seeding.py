@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from gymhost.body_hash import hash_body
 from gymhost.clock import Clock
-from gymhost.ending import Ending, expires_at, hook_failure
+from gymhost.ending import Ending, expires_at, expires_unused_at, hook_failure
 from gymhost.errors import KeyConflict, OverCapacity
 from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
@@ -109,7 +109,7 @@ class Seeding:
         mount.seeding += 1
         session_id, token = mint_session_id(), mint_token()
         pin = Pin(tasks, session_id) if mount.instance.pinned else None
-        row, created = None, False
+        known, created = None, False
         try:
             task_bytes = pydantic_core.to_json(task.to_row())
             state, allowed = await self._run_seed(mount, session_id, task, pin)
@@ -131,21 +131,22 @@ class Seeding:
             )
             if self._store.waits:
                 with anyio.CancelScope(shield=True):  # what is created is also counted
-                    row, created = await self._create(new, pin)
+                    known = await self._create(new, pin)
+                    created = known is None
             else:
-                row, created = await self._create_now(new, pin)
+                known = await self._create_now(new, pin)
+                created = known is None
         finally:
             mount.seeding -= 1
             if not created:
                 mount.open_sessions -= 1
                 await self._ending.unwind(mount, session_id, pin)
-        assert row is not None
-        if not created:  # another process was first
-            return await self._seed_again(mount, row, body_hash)
+        if known is not None:  # another process was first
+            return await self._seed_again(mount, known, body_hash)
         mount.counts["seeded"] += 1
-        return Seeded(session_id, token, expires_at(row, mount.limits))
+        return Seeded(session_id, token, expires_unused_at(new.created_at, mount.limits))
 
-    async def _create(self, new: NewSession, pin: Pin | None) -> tuple[SessionRow, bool]:
+    async def _create(self, new: NewSession, pin: Pin | None) -> SessionRow | None:
         done = anyio.Event()
         self._creating.add(done)
         try:
@@ -154,11 +155,11 @@ class Seeding:
             self._creating.remove(done)
             done.set()
 
-    async def _create_now(self, new: NewSession, pin: Pin | None) -> tuple[SessionRow, bool]:
-        row, created = await self._store.create(new)
-        if created and pin is not None:
-            self._registry.adopt(row, new.leased_until, pin)
-        return row, created
+    async def _create_now(self, new: NewSession, pin: Pin | None) -> SessionRow | None:
+        known = await self._store.create(new)
+        if known is None and pin is not None:
+            self._registry.adopt(new.row(), new.leased_until, pin)
+        return known
 
     async def _run_seed(
         self, mount: Mount, session_id: str, task: Task, pin: Pin | None

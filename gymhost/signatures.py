@@ -62,7 +62,9 @@ class Plan:
         try:
             # As JSON: a strict field then takes a date as text, and what a tool does to its
             # arguments is not done to the record's.
-            validated = self.arguments.model_validate_json(pydantic_core.to_json(arguments))
+            # The model is of our own making, so that its validator does all that it would.
+            sent_json = pydantic_core.to_json(arguments)
+            validated = self.arguments.__pydantic_validator__.validate_json(sent_json)
         except ValidationError as exc:
             raise InvalidArguments(explain(exc, self.name, self.fields.values())) from exc
         sent, values = validated.model_fields_set, validated.__dict__

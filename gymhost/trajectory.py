@@ -30,6 +30,7 @@ class Trajectory:
     """What an agent did, as Responses API output items; read leniently, and only when asked."""
 
     _unread: tuple[Texts, Callable[[], Any]] | None = None
+    _items: tuple[JSONObject, ...] | None = None
     _read: Texts | None = None
 
     def __init__(self, response: Any = None) -> None:
@@ -56,9 +57,14 @@ class Trajectory:
         """Return what a copy, or another process, needs: the response, and not how to get it."""
         return {**self.__dict__, "response": self.response, "_unread": None}
 
-    @cached_property
+    @property
     def items(self) -> tuple[JSONObject, ...]:
         """The output items in order. Types that are not known here pass through."""
+        if self._items is None:
+            self._items = self._read_items()
+        return self._items
+
+    def _read_items(self) -> tuple[JSONObject, ...]:
         output = self.response
         if isinstance(output, OBJECT):
             output = output.get("output")

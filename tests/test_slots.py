@@ -18,7 +18,6 @@ from gymhost.slots import MASKING_KINDS, Slot, Turns
 from gymhost.stores import NewSession
 from tests.environments import Gate
 from tests.faulty_store import FaultyStore
-from tests.stores.sessions import acquire
 
 QUEUE = 16
 SAME_INSTANT = range(20)
@@ -355,10 +354,10 @@ async def commit(
 
 async def a_slot(store: FaultyStore) -> Slot:
     new = NewSession("s-1", "env", b"token", b"{}", b"{}", None, 100.0)
-    row, _ = await store.create(new)
-    lease = await acquire(store, "s-1", 100.0, 30.0)
-    assert lease is not None
-    return Slot(row, [], lease, 0.0)
+    await store.create(new)
+    held = await store.acquire("s-1", 100.0, 30.0)
+    assert held is not None
+    return Slot(held.row, held.calls, held.lease, 0.0)
 
 
 def a_call(outcome: ToolOutcome | None = None) -> ToolCall:

@@ -210,8 +210,8 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
-        """Create a session, open; or return the living one that has the same key, and False."""
+    async def create(self, new: NewSession) -> SessionRow | None:
+        """Create a session, open; or return the living one that has the same key."""
         ...
 
     async def add_token(self, session_id: str, token_hash: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -81,7 +81,7 @@ class MemoryStore:
         self._living_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
         self._ended_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
         self._closing_in: defaultdict[str, dict[str, _Entry]] = defaultdict(dict)
-        self._counts: Counter[tuple[str, Status]] = Counter()
+        self._counts: defaultdict[tuple[str, Status], int] = defaultdict(int)
         self._keep_ended = keep_ended
         self._serial = 0
 
@@ -91,11 +91,11 @@ class MemoryStore:
     async def check(self) -> None:
         """Do nothing: memory can be written."""
 
-    async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
+    async def create(self, new: NewSession) -> SessionRow | None:
         if new.key is not None:
             known = self._keys.get((new.environment, new.key))
             if known is not None:
-                return self._entries[known].row(), False
+                return self._entries[known].row()
         self._serial += 1
         entry = _Entry(new, self._serial, [new.token_hash], new.state, new.leased_until)
         self._entries[new.session_id] = self._living_in[new.environment][new.session_id] = entry
@@ -103,7 +103,7 @@ class MemoryStore:
         self._counts[new.environment, entry.status] += 1
         if new.key is not None:
             self._keys[new.environment, new.key] = new.session_id
-        return entry.row(), True
+        return None
 
     async def add_token(self, session_id: str, token_hash: bytes) -> None:
         entry = self._entries.get(session_id)
@@ -318,12 +318,14 @@ class MemoryStore:
     def _set_status(self, entry: _Entry, status: Status, now: float, *, closing: bool) -> None:
         environment, session_id = entry.new.environment, entry.new.session_id
         was_ended, ended = entry.status in ENDED, status in ENDED
-        self._counts[environment, entry.status] -= 1
-        self._counts[environment, status] += 1
-        entry.closing = ended and (closing or entry.closing)
-        entry.status, entry.ended_at = status, now if ended else None
+        counts = self._counts
+        counts[environment, entry.status] -= 1
+        counts[environment, status] += 1
+        entry.status = status
         if not (was_ended or ended):
             return
+        entry.closing = ended and (closing or entry.closing)
+        entry.ended_at = now if ended else None
         if was_ended:
             self._ended.pop(session_id, None)
             self._ended_in[environment].pop(session_id, None)

@@ -220,8 +220,9 @@ async def _deleted(served: Served) -> httpx2.Response:
 
 
 async def _of_no_environment(served: Served) -> httpx2.Response:
-    row, _ = await served.host.store.create(new(environment="gone"))
-    return await served.http.delete(f"/sessions/{row.session_id}")
+    made = new(environment="gone")
+    await served.host.store.create(made)
+    return await served.http.delete(f"/sessions/{made.session_id}")
 
 
 async def _key_conflict(served: Served) -> httpx2.Response:

@@ -27,9 +27,8 @@ from tests.stores.sessions import (
 
 async def test_a_session_is_found_as_it_was_created(store: SessionStore) -> None:
     made = new(allowed_tools=("a", "b"), key="key", body_hash=b"\x00\xff", state=b'{"n":1}')
-    row, created = await store.create(made)
-    assert created
-    assert row == SessionRow(
+    assert await store.create(made) is None
+    row = SessionRow(
         session_id="s-1",
         environment="env",
         status="open",
@@ -43,7 +42,7 @@ async def test_a_session_is_found_as_it_was_created(store: SessionStore) -> None
         body_hash=b"\x00\xff",
         epoch=0,
     )
-    assert await store.get("s-1") == row
+    assert await store.get("s-1") == made.row() == row
     assert await store.find(made.token_hash) == found_of(row)
     assert await store.find_key("env", "key") == row
     assert await store.calls("s-1") == []
@@ -51,8 +50,8 @@ async def test_a_session_is_found_as_it_was_created(store: SessionStore) -> None
 
 @pytest.mark.parametrize("allowed", [None, (), ("a",)])
 async def test_no_tools_is_not_all_tools(store: SessionStore, allowed: Any) -> None:
-    row, _ = await store.create(new(allowed_tools=allowed))
-    assert (await row_of(store)).allowed_tools == row.allowed_tools == allowed
+    await store.create(new(allowed_tools=allowed))
+    assert (await row_of(store)).allowed_tools == allowed
 
 
 async def test_what_was_never_created_is_not_found(store: SessionStore) -> None:
@@ -66,11 +65,9 @@ async def test_what_was_never_created_is_not_found(store: SessionStore) -> None:
 
 
 async def test_a_key_is_created_once_while_its_session_lives(store: SessionStore) -> None:
-    first, created = await store.create(new("s-1", key="key", body_hash=b"one"))
-    assert created
-    again, created_again = await store.create(new("s-2", key="key", body_hash=b"two"))
-    assert not created_again
-    assert again == first
+    assert await store.create(new("s-1", key="key", body_hash=b"one")) is None
+    known = await store.create(new("s-2", key="key", body_hash=b"two"))
+    assert known == await row_of(store)
     assert await store.get("s-2") is None
     assert await store.find(b"token of s-2") is None
 
@@ -83,14 +80,14 @@ async def test_a_key_is_one_environments_and_no_key_is_nobodys(store: SessionSto
         new("s-4"),
         new("s-5"),
     ]
-    assert [(await store.create(each))[1] for each in made] == [True] * 5
+    assert [await store.create(each) for each in made] == [None] * 5
     found = await store.find_key("other", "key")
     assert found is not None
     assert found.session_id == "s-2"
 
 
 async def test_two_who_create_a_key_at_once_get_one_session(store: SessionStore) -> None:
-    results: list[tuple[SessionRow, bool]] = []
+    results: list[SessionRow | None] = []
 
     async def create(session_id: str) -> None:
         results.append(await store.create(new(session_id, key="key")))
@@ -98,8 +95,9 @@ async def test_two_who_create_a_key_at_once_get_one_session(store: SessionStore)
     async with anyio.create_task_group() as creating:
         for number in range(5):
             creating.start_soon(create, f"s-{number}")
-    assert len({row.session_id for row, _ in results}) == 1
-    assert [created for _, created in results].count(True) == 1
+    assert results.count(None) == 1
+    known = await store.find_key("env", "key")
+    assert results.count(known) == 4
     assert sum((await store.counts()).values()) == 1
 
 
@@ -119,14 +117,14 @@ async def test_a_key_is_free_again_when_its_session_has_ended(
     lease = await leased(store, key="key")
     await store.transition(lease, LIVING, status, T0)
     assert await store.find_key("env", "key") is None
-    second, created = await store.create(new("s-2", key="key"))
-    assert created
+    assert await store.create(new("s-2", key="key")) is None
+    second = await row_of(store, "s-2")
     # what still happens to the first session leaves the key with the second
     await store.record_verdict(lease, verdict())
     await store.transition(lease, ENDED, "verifying", T0)
     await store.transition(lease, LIVING, "closed", T0)
     assert await store.find_key("env", "key") == second
-    assert not (await store.create(new("s-3", key="key")))[1]
+    assert await store.create(new("s-3", key="key")) == second
 
 
 # -- tokens ----------------------------------------------------------------------------------------

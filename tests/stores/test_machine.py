@@ -113,12 +113,14 @@ class StoreMachine(RuleBasedStateMachine):
             pinned=pinned,
             leased_until=self.now + LEASED if pinned else 0.0,
         )
-        row, created = run(self.store.create(made))
+        created = run(self.store.create(made))
         known = self.living_key(environment, key)
         if known is not None:
-            assert (row, created) == (self.models[known].row, False)
+            assert created == self.models[known].row
             return known
-        assert created
+        assert created is None
+        row = run(self.store.get(made.session_id))
+        assert row == made.row()
         assert (row.session_id, row.status, row.epoch) == (made.session_id, "open", 0)
         self.models[row.session_id] = model = Model(row)
         model.lease_until = made.leased_until

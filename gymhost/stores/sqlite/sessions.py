@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import replace
 
 from gymhost.errors import LeaseLost, StoreError
 from gymhost.stores.base import ENDED, Found, Lease, NewSession, SessionRow, Status, Verdict
@@ -33,12 +32,12 @@ def check(db: Database) -> None:
     db.execute("DELETE FROM probe")
 
 
-def create(db: Database, new: NewSession) -> tuple[SessionRow, bool]:
-    """Create a session; or return the living one of that key, and False."""
+def create(db: Database, new: NewSession) -> SessionRow | None:
+    """Create a session; or return the living one of that key."""
     if new.key is not None:
         known = find_key(db, new.environment, new.key)
         if known is not None:
-            return known, False
+            return known
     key = None if new.key is None else text(new.key)
     serial = db.execute(
         """INSERT INTO session
@@ -59,7 +58,7 @@ def create(db: Database, new: NewSession) -> tuple[SessionRow, bool]:
     db.execute("INSERT INTO seed VALUES (?, ?, ?, ?)", (serial, new.body_hash, allowed, new.task))
     db.execute("INSERT INTO state VALUES (?, ?)", (serial, new.state))
     db.execute("INSERT INTO token VALUES (?, ?)", (new.token_hash, serial))
-    return replace(new, key=key).row(), True
+    return None
 
 
 def add_token(db: Database, session_id: str, token_hash: bytes) -> None:

@@ -48,7 +48,7 @@ class SqliteStore:
     async def check(self) -> None:
         await self._commits.write(sessions.check)
 
-    async def create(self, new: NewSession) -> tuple[SessionRow, bool]:
+    async def create(self, new: NewSession) -> SessionRow | None:
         return await self._commits.write(partial(sessions.create, new=new))
 
     async def add_token(self, session_id: str, token_hash: bytes) -> None:
