@@ -105,10 +105,14 @@ class Calling:
         tool_name: str,
         arguments: JSONObject,
         gone: Callable[[], Awaitable[Any]] | None,
+        stays: bool,
     ) -> ToolOutcome:
-        """Run one tool call of an agent. A failure is an outcome, not an error."""
+        """Run one tool call of an agent. A failure is an outcome, not an error.
+
+        `stays`: nothing cancels the caller.
+        """
         try:
-            return await self._call_tool(mount, token, tool_name, arguments, gone)
+            return await self._call_tool(mount, token, tool_name, arguments, gone, stays)
         except ToolRefused as exc:
             mount.counts[exc.kind] += 1
             if exc.limit is not None:
@@ -128,6 +132,7 @@ class Calling:
         tool_name: str,
         arguments: JSONObject,
         gone: Callable[[], Awaitable[Any]] | None,
+        stays: bool,
     ) -> ToolOutcome:
         slot = await self._registry.by_token(mount.name, token)
         limits = mount.limits
@@ -147,7 +152,7 @@ class Calling:
             if tool is not None and tool.options.concurrent:
                 turns.begin_concurrent(limits.session_queue)
                 try:
-                    return await self._run_call(mount, slot, tool, tool_name, arguments)
+                    return await self._run_call(mount, slot, tool, tool_name, arguments, stays)
                 finally:
                     turns.end_concurrent()
             if not (turns.take_free() or await turns.take(limits.session_queue, gone)):
@@ -156,7 +161,7 @@ class Calling:
                 if mount.is_interrupted:
                     raise Interrupted
                 _refuse_ended(slot)  # it may have ended meanwhile
-                return await self._run_call(mount, slot, tool, tool_name, arguments)
+                return await self._run_call(mount, slot, tool, tool_name, arguments, stays)
             finally:
                 turns.give_back()
         finally:
@@ -171,7 +176,13 @@ class Calling:
         )
 
     async def _run_call(
-        self, mount: Mount, slot: Slot, tool: Tool | None, tool_name: str, arguments: JSONObject
+        self,
+        mount: Mount,
+        slot: Slot,
+        tool: Tool | None,
+        tool_name: str,
+        arguments: JSONObject,
+        stays: bool,
     ) -> ToolOutcome:
         if len(slot.calls) + slot.running >= mount.limits.session_calls:
             raise ToolRefused(
@@ -181,12 +192,18 @@ class Calling:
             )
         slot.running += 1
         try:
-            return await self._run_and_record(mount, slot, tool, tool_name, arguments)
+            return await self._run_and_record(mount, slot, tool, tool_name, arguments, stays)
         finally:
             slot.running -= 1
 
     async def _run_and_record(
-        self, mount: Mount, slot: Slot, tool: Tool | None, tool_name: str, arguments: JSONObject
+        self,
+        mount: Mount,
+        slot: Slot,
+        tool: Tool | None,
+        tool_name: str,
+        arguments: JSONObject,
+        stays: bool,
     ) -> ToolOutcome:
         read_only = tool is not None and tool.options.concurrent
         session = slot.session(mount.instance.state_type, read_only=read_only)
@@ -201,18 +218,18 @@ class Calling:
                 logger.exception("tool %r of %s was cancelled from inside", tool_name, mount.name)
                 outcome = ToolOutcome.error("The tool failed.", "environment_error")
             ended = _Ended.of(call.ended(self._clock.monotonic() - begun, outcome))
-            with self._uncancelled():
+            with self._uncancelled(stays):
                 await self._record(mount, slot, ended)
             if is_stray(exc):
                 return outcome
             raise
-        with self._uncancelled():  # what ran is recorded, whole
+        with self._uncancelled(stays):  # what ran is recorded, whole
             if not await self._record(mount, slot, ended):
                 return ToolOutcome.error("The call could not be recorded.", "store_error")
         return ended.outcome
 
-    def _uncancelled(self) -> AbstractContextManager[object]:
-        return anyio.CancelScope(shield=True) if self._store.waits else NOTHING
+    def _uncancelled(self, stays: bool) -> AbstractContextManager[object]:
+        return anyio.CancelScope(shield=True) if self._store.waits and not stays else NOTHING
 
     async def _run(
         self,

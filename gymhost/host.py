@@ -152,8 +152,18 @@ class Host:
         known = ", ".join(sorted(self.mounts)) or "none"
         raise UnknownEnvironment(f"No environment is named {name!r}. Served here: {known}.")
 
-    async def seed(self, name: str, body: JSONObject, raw: bytes, key: str | None = None) -> Seeded:
+    async def seed(
+        self,
+        name: str,
+        body: JSONObject,
+        raw: bytes,
+        key: str | None = None,
+        *,
+        stays: bool = False,
+    ) -> Seeded:
         """Start a session from a task. `raw` is the body as it came, to know it again by `key`.
+
+        `stays` is as in `call_tool`.
 
         Raises: InvalidField, OverCapacity, KeyConflict, EnvironmentFailed, EnvironmentTimeout,
         StoreError, UnknownEnvironment, EnvironmentDown.
@@ -161,7 +171,7 @@ class Host:
         mount = self.mount(name)
         self._tasks()
         assert self._lives is not None
-        return await self._seeding.seed(mount, body, raw, key, self._lives)
+        return await self._seeding.seed(mount, body, raw, key, self._lives, stays)
 
     async def call_tool(
         self,
@@ -171,17 +181,19 @@ class Host:
         arguments: JSONObject,
         *,
         gone: Callable[[], Awaitable[Any]] | None = None,
+        stays: bool = False,
     ) -> ToolOutcome:
         """Run one tool call of an agent: the one way to it. A failure is an outcome, not an error.
 
         `gone` returns when the caller has gone away: a call that still waits then never starts.
+        `stays` is for callers that nothing cancels: what is written then needs no shield.
         """
         mount = self.mounts.get(name)
         if mount is None:
             return ToolOutcome.error(f"{name!r} is not served.", "refused")
         if self.stopping:
             return await self._calling.refuse_for_stop(mount, token)
-        return await self._calling.call_tool(mount, token, tool_name, arguments, gone)
+        return await self._calling.call_tool(mount, token, tool_name, arguments, gone, stays)
 
     async def verify(
         self,
@@ -190,14 +202,14 @@ class Host:
         body: AnyBody,
         raw: bytes,
         *,
-        own_task: bool = True,
+        stays: bool = False,
     ) -> VerifyAnswer:
         """Score a session's attempt, once; `raw` is the body as it came.
 
         The same body joins the run in flight or gets the recorded answer. Without a session, a
         stateless environment scores the body's own task. A run has a task of its own, which goes on
-        when the caller is cancelled; without `own_task`, for callers that only a stop cancels, it
-        is the caller's.
+        when the caller is cancelled; with `stays`, for callers that nothing cancels, it is the
+        caller's.
 
         Raises: SessionLost, SessionEnded, TaskMismatch, AlreadyVerified, SampleMasked,
         EnvironmentFailed, EnvironmentTimeout, StoreError, UnknownEnvironment, EnvironmentDown.
@@ -205,7 +217,7 @@ class Host:
         mount, tasks = self.mount(name), self._tasks()
         await self._calling.settle(session_id)
         return await self._verification.verify(
-            mount, session_id, body, raw, tasks if own_task else None
+            mount, session_id, body, raw, None if stays else tasks
         )
 
     async def aggregate_metrics(self, name: str, results: Sequence[JSONObject]) -> bytes:

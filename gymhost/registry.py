@@ -28,11 +28,13 @@ from gymhost.pins import Pin
 from gymhost.slots import Slot
 from gymhost.stores import ENDED, Lease, SessionRow, SessionStore
 
-__all__ = ["LEASE_SECONDS", "Registry", "hash_token", "mint_session_id", "mint_token"]
+__all__ = ["LEASE_SECONDS", "MINTED", "Registry", "hash_token", "mint_session_id", "mint_token"]
 
 logger = logging.getLogger("gymhost.registry")
 
 LEASE_SECONDS = 30.0
+MINTED = 4096
+"""As many tokens as are known before their first use."""
 URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -77,6 +79,8 @@ class Registry:
         self._slots_of: defaultdict[str, dict[str, Slot]] = defaultdict(dict)
         """By environment: each is swept and counted by itself, and there may be a thousand."""
         self._tokens: dict[bytes, Slot] = {}
+        self._minted: dict[bytes, tuple[str, str]] = {}
+        """Environments and sessions by the latest tokens' hashes, until their first use."""
         self._stopped = False
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         """One for each session whose lease is being taken, renewed or given back."""
@@ -120,24 +124,42 @@ class Registry:
         token_hash = hash_token(token)
         slot = self._tokens.get(token_hash)
         if slot is None:
-            found = await self.store.find(token_hash)
-            if found is None or found.environment != environment:
-                raise ToolRefused("The session token is not valid here.", "no_session")
-            if found.status in ENDED:  # not held: an agent would keep it from the sweeper
-                raise ToolRefused("The session has ended.", "session_ended")
-            try:
-                slot = await self._open(found.session_id)
-            except SessionEnded as exc:
-                raise ToolRefused(str(exc), "session_ended") from exc
-            except OverCapacity as exc:
-                text = "The session can't be used at this moment. Try again in half a minute."
-                raise ToolRefused(text, "over_capacity") from exc
+            slot = await self._open_by_token(environment, token_hash)
             self._tokens[token_hash] = slot
             slot.token_hashes.append(token_hash)
         elif slot.row.environment != environment:
             raise ToolRefused("The session token is not valid here.", "no_session")
         slot.used_at = self._clock.monotonic()
         return slot
+
+    async def _open_by_token(self, environment: str, token_hash: bytes) -> Slot:
+        minted = self._minted.get(token_hash)
+        if minted is not None and minted[0] == environment:
+            session_id = minted[1]
+            del self._minted[token_hash]
+        else:
+            found = await self.store.find(token_hash)
+            if found is None or found.environment != environment:
+                raise ToolRefused("The session token is not valid here.", "no_session")
+            if found.status in ENDED:
+                raise ToolRefused("The session has ended.", "session_ended")
+            session_id = found.session_id
+        try:
+            return await self._open(session_id, living=True)
+        except SessionEnded as exc:
+            raise ToolRefused(str(exc), "session_ended") from exc
+        except SessionLost as exc:  # forgotten since
+            raise ToolRefused("The session token is not valid here.", "no_session") from exc
+        except OverCapacity as exc:
+            text = "The session can't be used at this moment. Try again in half a minute."
+            raise ToolRefused(text, "over_capacity") from exc
+
+    def expect(self, environment: str, session_id: str, token_hash: bytes) -> None:
+        """Know what a token opens that was just minted: its first use need not ask the store."""
+        if self.store.waits:
+            self._minted[token_hash] = environment, session_id
+            if len(self._minted) > MINTED:
+                del self._minted[next(iter(self._minted))]
 
     async def by_id(self, environment: str, session_id: str) -> Slot:
         """Return a session of this environment. One that can change no more is not held.
@@ -173,14 +195,15 @@ class Registry:
             lock = self._locks[session_id] = anyio.Lock(fast_acquire=True)
         return lock
 
-    async def _open(self, session_id: str) -> Slot:
+    async def _open(self, session_id: str, *, living: bool = False) -> Slot:
+        """Return a session's slot, new or not; with `living`, only of one that has not ended."""
         if not self.store.waits:  # nobody comes between what was found and its lease
-            return self._slots.get(session_id) or await self._take(session_id)
+            return self._slots.get(session_id) or await self._take(session_id, living)
         # locked: two first uses at once share one slot, and a lease on its way back is waited for
         async with self._lock(session_id):
-            return self._slots.get(session_id) or await self._take(session_id)
+            return self._slots.get(session_id) or await self._take(session_id, living)
 
-    async def _take(self, session_id: str) -> Slot:
+    async def _take(self, session_id: str, living: bool) -> Slot:
         self._refuse_stopped()
         taken = await self.store.acquire(session_id, self._clock.time(), LEASE_SECONDS)
         if taken is None:
@@ -192,6 +215,8 @@ class Registry:
             if row.pinned and row.status not in ENDED:
                 # what it had entered is gone; it is marked, and closed, by the sweeper
                 raise SessionEnded("The session was lost in a crash.", "session_lost")
+            if living and row.status in ENDED:  # an agent would keep it from the sweeper
+                raise SessionEnded("The session has ended.", "session_ended")
             self._refuse_stopped()
         except RequestError:
             with anyio.CancelScope(shield=True), suppress(StoreError):

@@ -56,11 +56,17 @@ class Seeding:
             await created.wait()
 
     async def seed(
-        self, mount: Mount, body: JSONObject, raw: bytes, key: str | None, tasks: TaskGroup
+        self,
+        mount: Mount,
+        body: JSONObject,
+        raw: bytes,
+        key: str | None,
+        tasks: TaskGroup,
+        stays: bool,
     ) -> Seeded:
         """Start a session from a task, or return the living one that `key` has started.
 
-        `tasks` own what a pinned session enters.
+        `tasks` own what a pinned session enters. `stays`: nothing cancels the caller.
 
         Raises: InvalidField, OverCapacity, KeyConflict, EnvironmentFailed, EnvironmentTimeout,
         StoreError.
@@ -68,7 +74,7 @@ class Seeding:
         task = Task.from_row(body)
         body_hash = hash_body(raw)
         if key is None:
-            return await self._seed_new(mount, task, None, body_hash, tasks)
+            return await self._seed_new(mount, task, None, body_hash, tasks, stays)
         while (running := self._running.get((mount.name, key))) is not None:
             await running.wait()
         done = self._running[mount.name, key] = anyio.Event()
@@ -79,7 +85,7 @@ class Seeding:
                 row = await self._store.find_key(mount.name, key)
             if row is not None:
                 return await self._seed_again(mount, row, body_hash)
-            return await self._seed_new(mount, task, key, body_hash, tasks)
+            return await self._seed_new(mount, task, key, body_hash, tasks, stays)
         finally:
             del self._running[mount.name, key]
             done.set()
@@ -93,11 +99,19 @@ class Seeding:
         if row.body_hash != body_hash:
             raise KeyConflict("This Idempotency-Key was used with another body.")
         token = mint_token()
-        await self._store.add_token(row.session_id, hash_token(token))
+        token_hash = hash_token(token)
+        await self._store.add_token(row.session_id, token_hash)
+        self._registry.expect(mount.name, row.session_id, token_hash)
         return Seeded(row.session_id, token, expires_at(row, mount.limits))
 
     async def _seed_new(
-        self, mount: Mount, task: Task, key: str | None, body_hash: bytes, tasks: TaskGroup
+        self,
+        mount: Mount,
+        task: Task,
+        key: str | None,
+        body_hash: bytes,
+        tasks: TaskGroup,
+        stays: bool,
     ) -> Seeded:
         if mount.open_sessions >= mount.limits.open_sessions:
             mount.counts["over_capacity"] += 1
@@ -129,13 +143,16 @@ class Seeding:
                 pinned=pin is not None,
                 leased_until=now + LEASE_SECONDS if pin is not None else 0.0,
             )
-            if self._store.waits:
+            if not self._store.waits:
+                known = await self._create_now(new, pin)
+                created = known is None
+            elif stays:
+                known = await self._create(new, pin)
+                created = known is None
+            else:
                 with anyio.CancelScope(shield=True):  # what is created is also counted
                     known = await self._create(new, pin)
                     created = known is None
-            else:
-                known = await self._create_now(new, pin)
-                created = known is None
         finally:
             mount.seeding -= 1
             if not created:
@@ -143,6 +160,7 @@ class Seeding:
                 await self._ending.unwind(mount, session_id, pin)
         if known is not None:  # another process was first
             return await self._seed_again(mount, known, body_hash)
+        self._registry.expect(mount.name, session_id, new.token_hash)
         mount.counts["seeded"] += 1
         return Seeded(session_id, token, expires_unused_at(new.created_at, mount.limits))
 

@@ -154,7 +154,7 @@ class Verification:
             if run is None:
                 run = self._begin(slot, body_hash)
                 if tasks is None:
-                    await self._run_verify(mount, slot, run, body, task)
+                    await self._run_verify(mount, slot, run, body, task, stays=True)
                 else:
                     run.scope = anyio.CancelScope()
                     tasks.start_soon(self._run_in_scope, run.scope, mount, slot, run, body, task)
@@ -182,10 +182,17 @@ class Verification:
         task: Task | None,
     ) -> None:
         with scope, suppress(Interrupted):  # whoever waits is told by the run
-            await self._run_verify(mount, slot, run, body, task)
+            await self._run_verify(mount, slot, run, body, task, stays=False)
 
     async def _run_verify(
-        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
+        self,
+        mount: Mount,
+        slot: Slot,
+        run: VerifyRun,
+        body: AnyBody,
+        task: Task | None,
+        *,
+        stays: bool,
     ) -> None:
         slot.users += 1
         slot.submitted = True
@@ -195,7 +202,7 @@ class Verification:
                 # without its lease, another verify could run beside this one
                 run.let_go = not self._registry.holds(slot)
                 if not run.let_go:
-                    await self._score(mount, slot, run, body, task)
+                    await self._score(mount, slot, run, body, task, stays)
             finally:
                 slot.turns.give_back()
         except RequestError as exc:
@@ -218,7 +225,13 @@ class Verification:
             run.end()
 
     async def _score(
-        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
+        self,
+        mount: Mount,
+        slot: Slot,
+        run: VerifyRun,
+        body: AnyBody,
+        task: Task | None,
+        stays: bool,
     ) -> None:
         # An expired session stays expired, so that it is let go of once. One that a crash has left
         # verifying may be tried again by whoever has the lease.
@@ -242,7 +255,8 @@ class Verification:
         verdict = Verdict(run.body_hash, dumped, slot.failure_kind, self._clock.time())
         closing = living and not mount.keeps_nothing
         # shielded: a session that is scored is also counted and closed
-        with anyio.CancelScope(shield=True) if closing or self._store.waits else NOTHING:
+        shielded = closing or (self._store.waits and not stays)
+        with anyio.CancelScope(shield=True) if shielded else NOTHING:
             verdict = await self._store.record_verdict(
                 slot.lease,
                 verdict,

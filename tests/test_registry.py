@@ -14,7 +14,8 @@ import pytest
 
 from gymhost import testing
 from gymhost.errors import LeaseLost, OverCapacity, SessionLost, StoreError, ToolRefused
-from gymhost.registry import LEASE_SECONDS, hash_token, mint_session_id, mint_token
+from gymhost.registry import LEASE_SECONDS, MINTED, hash_token, mint_session_id, mint_token
+from gymhost.stores import ENDED, Status
 from tests.environments import Diary, Gate
 from tests.processes import TOKEN, Process, create
 from tests.served import HandClock, serve
@@ -149,6 +150,66 @@ async def test_a_token_is_nowhere_in_the_memory_of_the_host() -> None:
         assert session.token not in str(record)
 
 
+async def test_the_store_is_not_asked_for_a_token_that_was_just_minted(process: Process) -> None:
+    process.registry.expect("env", "s-1", hash_token(TOKEN))
+    process.faulty.fail("find")
+    assert (await process.use()).id == "s-1"
+    assert not await process.is_free()
+
+
+async def test_a_minted_token_opens_its_environment_alone(process: Process) -> None:
+    process.registry.expect("env", "s-1", hash_token(TOKEN))
+    with pytest.raises(ToolRefused, match="not valid here") as caught:
+        await process.registry.by_token("other", TOKEN)
+    assert caught.value.kind == "no_session"
+    assert await process.is_free()
+    assert (await process.use()).id == "s-1"
+
+
+@pytest.mark.parametrize("status", sorted(ENDED))
+async def test_a_session_that_has_ended_before_its_first_use_is_not_held(
+    process: Process, status: Status
+) -> None:
+    process.registry.expect("env", "s-1", hash_token(TOKEN))
+    held = await process.store.acquire("s-1", process.clock.now, LEASE_SECONDS)
+    assert held is not None
+    await process.store.transition(held.lease, ("open",), status, process.clock.now)
+    await process.store.release(held.lease)
+    for _ in range(2):
+        with pytest.raises(ToolRefused, match="The session has ended") as caught:
+            await process.use()
+        assert caught.value.kind == "session_ended"
+        assert await process.is_free()
+
+
+async def test_a_session_that_was_forgotten_before_its_first_use_has_no_token(
+    process: Process,
+) -> None:
+    process.registry.expect("env", "s-1", hash_token(TOKEN))
+    (entry,) = process.faulty._entries.values()
+    process.faulty._set_status(entry, "closed", 0.0, closing=False)
+    assert await process.store.forget("s-1")
+    for _ in range(2):
+        with pytest.raises(ToolRefused, match="not valid here") as caught:
+            await process.use()
+        assert caught.value.kind == "no_session"
+
+
+async def test_minted_tokens_that_are_not_used_are_few(process: Process) -> None:
+    process.registry.expect("env", "s-1", hash_token(TOKEN))
+    for number in range(MINTED):
+        process.registry.expect("env", f"s-{number}", b"%d" % number)
+    assert len(process.registry._minted) == MINTED
+    assert (await process.use()).id == "s-1"  # the store knows it
+
+
+async def test_of_a_store_that_is_asked_at_no_cost_no_tokens_are_kept() -> None:
+    async with serve({"diary": Diary()}) as served:
+        session = await served.seed("diary")
+        assert served.host.registry._minted == {}
+        assert (await served.call(session, "write", note="a")).text == "a"
+
+
 # -- leases ----------------------------------------------------------------------------------------
 
 
@@ -164,13 +225,13 @@ async def test_a_session_in_use_is_no_other_processes(process: Process) -> None:
     assert (await other.use()).lease.epoch == 2
 
 
-async def test_a_session_that_goes_as_it_is_opened_is_lost(process: Process) -> None:
+async def test_a_session_that_goes_as_it_is_opened_has_no_token(process: Process) -> None:
     process.faulty.gates["acquire"] = gate = Gate()
     with anyio.fail_after(5):
         async with anyio.create_task_group() as opening:
 
             async def use() -> None:
-                with pytest.raises(SessionLost):
+                with pytest.raises(ToolRefused, match="not valid here"):
                     await process.use()
 
             opening.start_soon(use)

@@ -58,7 +58,7 @@ class Api:
         mount = self._host.mount(name)
         raw, body = await self._body(exchange, mount)
         key = exchange.header(b"idempotency-key") or None
-        seeded = await self._host.seed(name, body, raw, key)
+        seeded = await self._host.seed(name, body, raw, key, stays=exchange.stays)
         answer: JSONObject = {
             "session_id": seeded.session_id,
             "expires_at": rfc3339(seeded.expires_at),
@@ -82,9 +82,7 @@ class Api:
         optional = mount.instance.stateless
         session_id = _session_id(exchange.head, body, optional=optional)
         try:
-            answer = await self._host.verify(
-                name, session_id, body, raw, own_task=not exchange.stays
-            )
+            answer = await self._host.verify(name, session_id, body, raw, stays=exchange.stays)
         except RequestError as exc:
             _set_cookie_on(exc, name, session_id)
             raise

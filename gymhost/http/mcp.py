@@ -174,6 +174,7 @@ class McpEndpoint:
                 call.name,
                 call.arguments,
                 gone=Gone(exchange.receive),
+                stays=exchange.stays,
             )
             return rpc_result(
                 call.request_id, wire_result(outcome, call.version, self._server_info)

@@ -220,9 +220,14 @@ def _waiting(queue: SimpleQueue[Job | None]) -> list[Job] | None:
 
 def read_each(database: Database, jobs: Sequence[Job]) -> None:
     """Run verbs that only read, each by itself: nobody's lock stands in their way."""
+    try:
+        database.check_file()
+    except StoreError as exc:
+        for job in jobs:
+            job.error = exc
+        return
     for job in jobs:
         try:
-            database.check_file()
             job.run(database)
         except BaseException as exc:  # noqa: BLE001 - raised where the verb is awaited
             job.error = _raised(database.path, exc)
