@@ -94,9 +94,13 @@ class Task:
 
         Raises: InvalidField: a named key that is not an object.
         """
-        params = _named_object(row, "responses_create_params")
-        metadata = _named_object(row, "verifier_metadata")
-        extra = {key: value for key, value in row.items() if key not in NAMED_OBJECTS}
+        params, metadata = row.get("responses_create_params"), row.get("verifier_metadata")
+        if type(params) is not dict or type(metadata) is not dict:
+            params = _named_object(row, "responses_create_params")
+            metadata = _named_object(row, "verifier_metadata")
+        extra = {}
+        if not row.keys() <= NAMED_OBJECTS:
+            extra = {key: value for key, value in row.items() if key not in NAMED_OBJECTS}
         return cls(params, metadata, extra)
 
     def to_row(self) -> JSONObject:

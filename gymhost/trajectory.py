@@ -65,12 +65,13 @@ class Trajectory:
         return self._items
 
     def _read_items(self) -> tuple[JSONObject, ...]:
+        return tuple([item for item in self._output() if isinstance(item, dict)])
+
+    def _output(self) -> Sequence[Any]:
         output = self.response
         if isinstance(output, OBJECT):
             output = output.get("output")
-        if isinstance(output, str) or not isinstance(output, ARRAY):
-            return ()
-        return tuple([item for item in output if isinstance(item, dict)])
+        return () if isinstance(output, str) or not isinstance(output, ARRAY) else output
 
     @property
     def _texts(self) -> Texts:
@@ -85,8 +86,12 @@ class Trajectory:
         # plain loops: a trajectory has thousands of items, and a generator for each costs as much
         # as parsing it
         texts: list[str] = []
-        for item in self.items:
-            if item.get("role") == "assistant" and item.get("type", "message") == "message":
+        for item in self._output():
+            if (
+                isinstance(item, dict)
+                and item.get("role") == "assistant"
+                and item.get("type", "message") == "message"
+            ):
                 texts.append(_text(item.get("content")))
         return Texts("\n".join(texts), texts[-1] if texts else "")
 

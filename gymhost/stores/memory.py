@@ -335,7 +335,8 @@ class MemoryStore:
         if not ended:
             self._living_in[environment][session_id] = entry
             return
-        self._free_key(entry)
+        if entry.new.key is not None:
+            self._free_key(entry)
         self._ended_in[environment][session_id] = entry
         if entry.closing:
             self._closing_in[environment][session_id] = entry
