@@ -48,7 +48,8 @@ class KeyGuard:
         key = key.strip(b" \t")
         if scheme.lower() != b"bearer" or not key:
             raise Unauthorized("Send the control key: `Authorization: Bearer KEY`.")
-        if not self._matches(b"Bearer " + key):
+        plain = b"Bearer " + key
+        if plain == sent or not self._matches(plain):
             raise Unauthorized("The control key is wrong. `gymhost key` shows the right one.")
 
     def _matches(self, sent: bytes) -> bool:
