@@ -217,7 +217,7 @@ class Calling:
             if is_stray(exc):
                 logger.exception("tool %r of %s was cancelled from inside", tool_name, mount.name)
                 outcome = ToolOutcome.error("The tool failed.", "environment_error")
-            ended = _Ended.of(call.ended(self._clock.monotonic() - begun, outcome))
+            ended = _Ended.of(call, self._clock.monotonic() - begun, outcome)
             with self._uncancelled(stays):
                 await self._record(mount, slot, ended)
             if is_stray(exc):
@@ -251,7 +251,7 @@ class Calling:
                 # within the limit of a result: it may repeat the arguments
                 outcome = mount.sized(ToolOutcome.error(str(exc), exc.kind))
             duration = self._clock.monotonic() - begun
-            return _Ended.of(call.ended(duration, outcome), session.changed_state())
+            return _Ended.of(call, duration, outcome, session.changed_state())
         except CallTimeout as exc:
             masks = tool is not None and tool.options.timeout_masks
             kind = "environment_timeout" if masks else "timeout"
@@ -262,7 +262,7 @@ class Calling:
                 raise
             logger.exception("tool %r of %s failed in session %s", call.name, mount.name, slot.id)
             outcome = ToolOutcome.error("The tool failed.", "environment_error")
-        return _Ended.of(call.ended(self._clock.monotonic() - begun, outcome))
+        return _Ended.of(call, self._clock.monotonic() - begun, outcome)
 
     async def _record(self, mount: Mount, slot: Slot, ended: _Ended) -> bool:
         kind = ended.outcome.kind
@@ -290,15 +290,16 @@ class _Ended(NamedTuple):
     """What to keep of the state; None where it is as it was."""
 
     @classmethod
-    def of(cls, call: ToolCall, state: bytes | None = None) -> _Ended:
+    def of(
+        cls, call: ToolCall, duration: float, outcome: ToolOutcome, state: bytes | None = None
+    ) -> _Ended:
         """Return a call as the record can hold it: as it is, or that it is nested too deep.
 
         An agent can make a tool that repeats its arguments nest deeper than a JSON parser goes.
 
         Raises: ValueError: an author's call_tool, or a wrapper, has made what is not finite JSON.
         """
-        assert call.outcome is not None
-        outcome, dumped = call.outcome, call.dump()
+        dumped = call.dump_ended(duration, outcome)
         if b"NaN" in dumped or b"Infinity" in dumped:  # a number, or only a word in a text
             finite_json([outcome.content, outcome.structured_content])
         if dumped.count(b"[") + dumped.count(b"{") >= DEPTH:
@@ -306,7 +307,7 @@ class _Ended(NamedTuple):
                 pydantic_core.from_json(dumped)
             except ValueError:
                 outcome = ToolOutcome.error("The result is nested too deep.", "limit")
-                dumped = call.ended(call.duration, outcome).dump()
+                dumped = call.dump_ended(duration, outcome)
         return cls(outcome, dumped, state)
 
 
