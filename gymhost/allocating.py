@@ -21,11 +21,11 @@ def keep_pages() -> None:
     A buffer of half a MB is given back as soon as it is free. The next one's pages then come from
     the kernel, each at its first touch: a fifth of a large verify's CPU.
     """
-    import ctypes  # here: it takes 0.4 MB, and many a server never gets a large body
-
     try:
+        import ctypes  # here: it takes 0.4 MB, and many a server never gets a large body
+
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    except (ImportError, AttributeError, OSError, TypeError):
         return
     mallopt(M_MMAP_THRESHOLD, LARGEST)
     mallopt(M_TRIM_THRESHOLD, KEPT)

@@ -218,7 +218,7 @@ class Calling:
                 logger.exception("tool %r of %s was cancelled from inside", tool_name, mount.name)
                 outcome = ToolOutcome.error("The tool failed.", "environment_error")
             ended = _Ended.of(call, self._clock.monotonic() - begun, outcome)
-            with self._uncancelled(stays):
+            with anyio.CancelScope(shield=True):  # though it stays: something has cancelled it
                 await self._record(mount, slot, ended)
             if is_stray(exc):
                 return outcome

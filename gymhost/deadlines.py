@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from time import monotonic
-from types import CodeType
+from types import FunctionType
 from typing import Any
 
 import anyio
@@ -24,11 +24,12 @@ def never_waits(function: Callable[..., Any]) -> bool:
 
     Its code tells, where it can be had: a cancel scope around it would cost more than most tools.
     """
-    code = getattr(function, "__code__", None)
-    if _SEND is None or not isinstance(code, CodeType) or not code.co_flags & inspect.CO_COROUTINE:
+    function = getattr(function, "__func__", function)
+    if _SEND is None or type(function) is not FunctionType:  # Cython's has the code of another one
         return False
+    code = function.__code__
     # at even places are the instructions; what else is there can only hide one that never waits
-    return _SEND not in code.co_code[::2]
+    return bool(code.co_flags & inspect.CO_COROUTINE) and _SEND not in code.co_code[::2]
 
 
 class Interrupted(BaseException):

@@ -145,7 +145,7 @@ class Registry:
                 raise ToolRefused("The session has ended.", "session_ended")
             session_id = found.session_id
         try:
-            return await self._open(session_id, living=True)
+            slot = await self._open(session_id, living=True)
         except SessionEnded as exc:
             raise ToolRefused(str(exc), "session_ended") from exc
         except SessionLost as exc:  # forgotten since
@@ -153,6 +153,9 @@ class Registry:
         except OverCapacity as exc:
             text = "The session can't be used at this moment. Try again in half a minute."
             raise ToolRefused(text, "over_capacity") from exc
+        if slot.row.status in ENDED:  # an agent that uses it would keep it from the sweeper
+            raise ToolRefused("The session has ended.", "session_ended")
+        return slot
 
     def expect(self, environment: str, session_id: str, token_hash: bytes) -> None:
         """Know what a token opens that was just minted: its first use need not ask the store."""
@@ -215,7 +218,7 @@ class Registry:
             if row.pinned and row.status not in ENDED:
                 # what it had entered is gone; it is marked, and closed, by the sweeper
                 raise SessionEnded("The session was lost in a crash.", "session_lost")
-            if living and row.status in ENDED:  # an agent would keep it from the sweeper
+            if living and row.status in ENDED:
                 raise SessionEnded("The session has ended.", "session_ended")
             self._refuse_stopped()
         except RequestError:
@@ -242,7 +245,7 @@ class Registry:
             raise OverCapacity("The server is stopping.")
 
     def leave(self, slot: Slot) -> None:
-        """Stop working on a session."""
+        """Stop working on a session whose lease is given back, or is about to be."""
         if self._slots.get(slot.id) is slot:
             self._let_go(slot)
 
@@ -290,8 +293,8 @@ class Registry:
     async def _renew(self, slot: Slot) -> bool:
         """Renew a lease; say whether it is ours still."""
         async with self._lock(slot.id):
-            if self._slots.get(slot.id) is not slot:
-                return True  # let go of meanwhile: renewing would take it again
+            if self._slots.get(slot.id) is not slot or slot.giving_back:
+                return True  # let go of, or about to be: renewing would take it again
             try:
                 slot.lease = await self.store.renew(slot.lease, self._clock.time(), LEASE_SECONDS)
             except LeaseLost:

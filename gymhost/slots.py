@@ -177,6 +177,7 @@ class Slot:
     __slots__ = (
         "calls",
         "ending",
+        "giving_back",
         "id",
         "lease",
         "pin",
@@ -211,6 +212,8 @@ class Slot:
         self.used_at = now
         self.ending = 0
         """Closes that wait for their turn, or have it."""
+        self.giving_back = False
+        """What is being written gives the lease back: it must not be renewed behind that."""
         self.submitted = False
         """A verify has begun: no new call, whatever comes of it."""
         self.verify_run: VerifyRun | None = None

@@ -257,13 +257,18 @@ class Verification:
         # shielded: a session that is scored is also counted and closed
         shielded = closing or (self._store.waits and not stays)
         with anyio.CancelScope(shield=True) if shielded else NOTHING:
-            verdict = await self._store.record_verdict(
-                slot.lease,
-                verdict,
-                trajectory=trajectory,
-                closing=closing,
-                release=living and not closing,
-            )
+            slot.giving_back = living and not closing
+            try:
+                verdict = await self._store.record_verdict(
+                    slot.lease,
+                    verdict,
+                    trajectory=trajectory,
+                    closing=closing,
+                    release=slot.giving_back,
+                )
+            except BaseException:
+                slot.giving_back = False
+                raise
             slot.row.verdict, slot.row.status = verdict, "verified"
             mount.counts["verified"] += 1
             if verdict.failure_kind is not None:

@@ -33,6 +33,19 @@ print(faults_of_a_round())
 """
 
 
+WITHOUT_CTYPES = """
+import sys
+sys.modules["_ctypes"] = None
+from gymhost.allocating import keep_pages
+
+keep_pages()
+"""
+
+
+def test_a_python_without_ctypes_does_without() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_CTYPES], check=True, timeout=60)
+
+
 def _has_mallopt() -> bool:
     try:
         return bool(ctypes.CDLL(None).mallopt)

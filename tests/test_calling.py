@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -342,14 +343,18 @@ async def test_a_call_that_is_cancelled_is_recorded_and_keeps_nothing() -> None:
         assert (await served.call(session, "write", note="next")).text == "next"
 
 
-async def test_the_record_of_a_cancelled_call_is_written_though_the_store_takes_its_time() -> None:
+@pytest.mark.parametrize("stays", [False, True])
+async def test_the_record_of_a_cancelled_call_is_written_though_the_store_takes_its_time(
+    stays: bool,
+) -> None:
     store, diary = FaultyStore(), Diary()
     async with serve({"diary": diary}, store=store) as served:
         session = await served.seed("diary")
         store.gates["commit"] = gate = Gate()
+        call = partial(served.host.call_tool, "diary", session.token, "wait", {}, stays=stays)
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(served.call, session, "wait")
+                tasks.start_soon(call)
                 await diary.call_gate.reached.wait()
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):

@@ -7,6 +7,7 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import AsyncMock
 
 import anyio
 import pytest
@@ -186,6 +187,14 @@ def generated() -> Generator[None]:
     yield
 
 
+class Compiled:
+    """As Cython's functions are: with the code of another one."""
+
+    __code__ = plain.__code__
+
+    async def __call__(self) -> None: ...
+
+
 class Called:
     async def __call__(self) -> None: ...
 
@@ -215,6 +224,8 @@ def test_what_awaits_nothing_never_waits(function: Callable[..., Any]) -> None:
         functools.partial(plain, 1),
         max,
         print,
+        Compiled(),
+        AsyncMock(),
         lambda: plain(),
     ],
 )

@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from gymhost.errors import OverCapacity
 from gymhost.registry import LEASE_SECONDS
 from gymhost.stores import MemoryStore, Status
-from tests.environments import Diary, Gate
+from tests.environments import Diary, Gate, Judge
 from tests.faulty_store import FaultyStore
 from tests.served import NO_ANSWER, HandClock, Seeded, Served, serve
 from tests.stores.sessions import acquire
@@ -241,6 +241,37 @@ async def test_a_recorded_answer_is_repeated_while_another_process_has_the_sessi
         scored = await served.verify(session)
         assert await durable.acquire(session.id, clock.now, LEASE_SECONDS) is not None
         assert (await served.verify(session)).content == scored.content
+
+
+async def test_a_lease_that_a_score_has_given_back_is_not_taken_again(
+    durable: FaultyStore,
+) -> None:
+    clock, answers = HandClock(), list[Any]()
+    async with serve({"judge": Judge()}, store=durable, clock=clock) as served:
+        session = await served.seed("judge")
+        durable.gates_after["record_verdict"] = gate = Gate()
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                await begin(tasks, answers, served.verify, session)
+                await gate.reached.wait()
+                await served.host.registry.maintain()
+                gate.open()
+        assert answers[0].status_code == 200
+        assert await durable.acquire(session.id, clock.now, LEASE_SECONDS) is not None
+
+
+async def test_a_lease_whose_score_could_not_be_recorded_is_kept(durable: FaultyStore) -> None:
+    clock = HandClock()
+    async with serve({"judge": Judge()}, store=durable, clock=clock) as served:
+        session = await served.seed("judge")
+        durable.fail("record_verdict")
+        assert (await served.verify(session)).status_code == 503
+        durable.broken.clear()
+        clock.now += LEASE_SECONDS - 1
+        await served.host.maintain()
+        clock.now += LEASE_SECONDS - 1
+        assert await durable.acquire(session.id, clock.now, LEASE_SECONDS) is None
+        assert (await served.verify(session)).status_code == 200
 
 
 async def test_processes_that_share_a_store_count_each_others_sessions(

@@ -182,6 +182,25 @@ async def test_a_session_that_has_ended_before_its_first_use_is_not_held(
         assert await process.is_free()
 
 
+async def test_a_token_does_not_keep_what_has_ended_though_it_is_still_here(
+    process: Process,
+) -> None:
+    slot = await process.registry.by_id("env", "s-1")
+    await process.store.transition(slot.lease, ("open",), "expired", process.clock.now)
+    slot.row.status = "expired"
+    process.registry.expect("env", "s-1", hash_token(TOKEN))
+    used_at = slot.used_at
+    process.clock.now += 20
+    for _ in range(2):
+        with pytest.raises(ToolRefused, match="The session has ended") as caught:
+            await process.use()
+        assert caught.value.kind == "session_ended"
+    assert slot.used_at == used_at
+    process.clock.now += LEASE_SECONDS
+    await process.registry.maintain()
+    assert await process.is_free()
+
+
 async def test_a_session_that_was_forgotten_before_its_first_use_has_no_token(
     process: Process,
 ) -> None:
@@ -277,6 +296,18 @@ async def test_a_lease_that_can_not_be_given_back_is_no_error(process: Process) 
     assert not await process.is_free()
     process.clock.now += LEASE_SECONDS
     assert (await process.use()) is not slot
+
+
+async def test_a_store_that_fails_to_say_why_there_is_no_lease_is_a_failure(
+    process: Process,
+) -> None:
+    await process.another().use()
+    process.faulty.fail("get")
+    with pytest.raises(StoreError):
+        await process.use()
+    process.faulty.broken.clear()
+    with pytest.raises(ToolRefused, match="Try again in half a minute"):
+        await process.use()
 
 
 # -- maintenance -----------------------------------------------------------------------------------

@@ -42,6 +42,19 @@ COLLIDING = {
 BODIES = {**TAKEN, **LEFT, **COLLIDING}
 
 
+@pytest.mark.parametrize("large", [False, True])
+async def test_our_own_server_keeps_the_memory_of_large_bodies(
+    large: bool, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("gymhost.http.api.keep_pages", lambda: kept.append(True))
+    raw = b'{"response": []}'
+    async with serve({"parrot": Parrot()}) as served:
+        answer = await served.verify(await served.seed("parrot"), raw.ljust(LARGE * large))
+        assert answer.status_code == 200
+    assert kept == [True] * (large and stays)
+
+
 @pytest.mark.parametrize("reads_all", [False, True])
 @pytest.mark.parametrize("raw", BODIES.values(), ids=BODIES)
 async def test_a_large_body_is_answered_as_if_it_were_parsed_whole(

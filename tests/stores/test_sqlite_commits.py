@@ -129,6 +129,29 @@ async def test_a_verb_is_not_left_waiting_behind_one_that_hangs(
         assert await store.calls("s-1") == []
 
 
+async def test_a_store_whose_watch_can_not_start_is_not_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def start_but_the_watch(thread: threading.Thread) -> None:
+        if "watch" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_but_the_watch)
+    store = OpenStore(path)
+    with anyio.fail_after(5):
+        with pytest.raises(StoreError, match="can't start new thread"):
+            await store.open()
+        with pytest.raises(StoreError, match="is closed"):
+            await store.counts()
+        await store.aclose()
+    monkeypatch.undo()
+    async with opened(path) as store:
+        await store.create(new())
+
+
 async def test_closing_does_not_wait_for_a_disk_that_hangs(path: Path) -> None:
     store = OpenStore(path)
     await store.open()

@@ -135,16 +135,20 @@ class Commits:
     def _serve(
         self, loop: EventLoop, ended: anyio.Event, queue: SimpleQueue[Job | None], opening: Job
     ) -> None:
+        over = threading.Event()
         try:
             database = self._open_database()
+            try:
+                watch = partial(self._watch, loop, queue, over)
+                threading.Thread(target=watch, name="gymhost-sqlite-watch", daemon=True).start()
+            except BaseException:
+                database.close()
+                raise
         except BaseException as exc:  # noqa: BLE001 - raised where the opening is awaited
             opening.error = _raised(self._path, exc)
             loop.call_soon(_answer, [opening])
             return
         loop.call_soon(_answer, [opening])
-        over = threading.Event()
-        watch = partial(self._watch, loop, queue, over)
-        threading.Thread(target=watch, name="gymhost-sqlite-watch", daemon=True).start()
         try:
             while (batch := self._next_batch(queue)) is not None:
                 reads = [job for job in batch if not job.writes]
@@ -170,33 +174,32 @@ class Commits:
         while not over.wait(LOOK_SECONDS):
             since = self._busy_since
             if since is not None and monotonic() - since >= STALLED_SECONDS:
-                loop.call_soon(_answer, _stalled(queue, self._path))
+                loop.call_soon(_answer, self._stalled(queue, since))
+
+    def _stalled(self, queue: SimpleQueue[Job | None], since: float) -> list[Job]:
+        """Return the verbs that wait, each with its error; what has begun may yet be written."""
+        jobs: list[Job] = []
+        ended = False
+        with suppress(Empty):
+            while self._busy_since is since:  # else it goes on
+                job = queue.get_nowait()
+                ended = ended or job is None
+                if job is not None and job.claim():
+                    job.error = StoreError(
+                        f"The session store {self._path} has not answered for "
+                        f"{STALLED_SECONDS:g} s. See whether its disk is well.",
+                        "stalled",
+                    )
+                    jobs.append(job)
+        if ended:
+            queue.put(None)
+        return jobs
 
     def _next_batch(self, queue: SimpleQueue[Job | None]) -> list[Job] | None:
         self._busy_since = None
         batch = _waiting(queue)
         self._busy_since = monotonic()
         return batch
-
-
-def _stalled(queue: SimpleQueue[Job | None], path: Path) -> list[Job]:
-    """Return the verbs that wait, each with its error; those that have begun may yet be written."""
-    jobs: list[Job] = []
-    ended = False
-    with suppress(Empty):
-        while True:
-            job = queue.get_nowait()
-            ended = ended or job is None
-            if job is not None and job.claim():
-                job.error = StoreError(
-                    f"The session store {path} has not answered for {STALLED_SECONDS:g} s. "
-                    "See whether its disk is well.",
-                    "stalled",
-                )
-                jobs.append(job)
-    if ended:
-        queue.put(None)
-    return jobs
 
 
 def _waiting(queue: SimpleQueue[Job | None]) -> list[Job] | None:
