@@ -155,12 +155,14 @@ class Calling:
                     return await self._run_call(mount, slot, tool, tool_name, arguments, stays)
                 finally:
                     turns.end_concurrent()
-            if not (turns.take_free() or await turns.take(limits.session_queue, gone)):
+            waits = not turns.take_free()
+            if waits and not await turns.take(limits.session_queue, gone):
                 raise ToolRefused("The caller went away before the call began.", "abandoned")
             try:
                 if mount.is_interrupted:
                     raise Interrupted
-                _refuse_ended(slot)  # it may have ended meanwhile
+                if waits:
+                    _refuse_ended(slot)  # it may have ended meanwhile
                 return await self._run_call(mount, slot, tool, tool_name, arguments, stays)
             finally:
                 turns.give_back()

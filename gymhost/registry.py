@@ -220,7 +220,8 @@ class Registry:
                 raise SessionEnded("The session was lost in a crash.", "session_lost")
             if living and row.status in ENDED:
                 raise SessionEnded("The session has ended.", "session_ended")
-            self._refuse_stopped()
+            if self.store.waits:
+                self._refuse_stopped()
         except RequestError:
             with anyio.CancelScope(shield=True), suppress(StoreError):
                 await self.store.release(taken.lease)
