@@ -9,6 +9,8 @@ from tests.e2e.servers import BACKENDS, Servers
 
 LISTING = "import sys; print(*sys.modules, sep='\\n')"
 UNUSED = {
+    "blake3",
+    "ctypes",
     "gymhost.agents",
     "gymhost.client",
     "gymhost.config.file",  # there is none
@@ -17,6 +19,7 @@ UNUSED = {
     "gymhost.server.uvicorn_asyncio",
     "gymhost.stores.sqlite",
     "gymhost.testing",
+    "msgspec",
     "platformdirs",
     "rich",
     "yaml",
