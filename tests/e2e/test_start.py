@@ -10,7 +10,6 @@ from tests.e2e.servers import BACKENDS, Servers
 LISTING = "import sys; print(*sys.modules, sep='\\n')"
 UNUSED = {
     "blake3",
-    "ctypes",
     "gymhost.agents",
     "gymhost.client",
     "gymhost.config.file",  # there is none
