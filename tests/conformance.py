@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from subprocess import Popen
 from typing import Any
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
@@ -35,8 +36,8 @@ HEADERS = ("allow", "retry-after", "set-cookie", "www-authenticate")
 _serve = GymhostApp.__call__
 _violations: list[str] = []
 _contracts: WeakKeyDictionary[GymhostApp, Contract] = WeakKeyDictionary()
-_servers: dict[str, Contract] = {}
-"""By where they are, such as `http://127.0.0.1:8000`."""
+_servers: dict[str, tuple[Contract, Popen[str] | None]] = {}
+"""By where they are, such as `http://127.0.0.1:8000`: what they must answer, and their process."""
 
 
 class Contract:
@@ -195,16 +196,19 @@ def _check(
 
 def _check_response(response: httpx2.Response, *, stream: bool) -> None:
     request = response.request
-    contract = _servers.get(f"{request.url.scheme}://{request.url.netloc.decode()}")
-    if contract is not None:
+    url = f"{request.url.scheme}://{request.url.netloc.decode()}"
+    contract, process = _servers.get(url, (None, None))
+    if process is not None and process.poll() is not None:
+        del _servers[url]  # another program has the port now
+    elif contract is not None:
         body = None if stream else response.content
         path = unquote(request.url.path)
         _check(contract, request.method, path, response.status_code, response.headers, body)
 
 
-def watch(url: str, *, has_key: bool) -> None:
-    """Hold what clients get from a server in another process to the document, too."""
-    _servers[url] = _contract(has_key)
+def watch(url: str, *, has_key: bool, process: Popen[str] | None = None) -> None:
+    """Hold what clients get from a server in another process to the document, while that lives."""
+    _servers[url] = _contract(has_key), process
 
 
 @cache

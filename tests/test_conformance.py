@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import httpx2
@@ -134,6 +136,24 @@ async def test_clients_of_a_server_that_is_watched_are(monkeypatch: pytest.Monke
         "GET /nowhere",
         "GET /healthz",
     ]
+
+
+def test_whoever_has_the_port_of_a_server_that_has_ended_is_not_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conformance, "_servers", {})
+    url = "http://other.test:1"
+    with subprocess.Popen([sys.executable], stdin=subprocess.PIPE, text=True) as process:
+        conformance.watch(url, has_key=True, process=process)
+        with (
+            httpx2.Client(transport=httpx2.MockTransport(answering)) as http,
+            tolerated("an answer that lacks the version") as found,
+        ):
+            http.get(f"{url}/healthz")
+            process.communicate()
+            http.get(f"{url}/healthz")
+    assert len(found) == 1
+    assert conformance._servers == {}
 
 
 FAILING = """

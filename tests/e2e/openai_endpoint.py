@@ -242,8 +242,7 @@ class Handler(BaseHTTPRequestHandler):
 def scripted(*script: Step) -> Iterator[Endpoint]:
     """Serve a script; its steps are played in the order in which requests come."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        # by name: at this port's number a host may have been watched before (tests/conformance.py)
-        endpoint = Endpoint(f"http://localhost:{server.server_port}/v1", list(script))
+        endpoint = Endpoint(f"http://127.0.0.1:{server.server_port}/v1", list(script))
         server.RequestHandlerClass = type("Playing", (Handler,), {"endpoint": endpoint})
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -42,7 +42,7 @@ class Server:
         key = re.search(r"^control key: (\S+) \(kept", "\n".join(self.lines), re.MULTILINE)
         self.key = key[1] if key else None
         guarded = any(line.startswith("control key: ") for line in self.lines)
-        conformance.watch(self.url, has_key=guarded)
+        conformance.watch(self.url, has_key=guarded, process=process)
 
     def _read_until_up(self) -> None:
         assert self.process.stdout is not None

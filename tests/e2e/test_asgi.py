@@ -31,7 +31,7 @@ def test_any_asgi_server_serves_what_the_configuration_describes(
     while (found := re.search(r"unning on (http://127\.0\.0\.1:\d+)", log.read_text())) is None:
         assert process.poll() is None, log.read_text()
         time.sleep(0.01)  # to spin takes the processor from what is waited for
-    conformance.watch(found[1], has_key=True)
+    conformance.watch(found[1], has_key=True, process=process)
     key = (servers.folder / "state" / "gymhost" / "control-key").read_text().strip()
     assert key not in log.read_text()
     assert "`gymhost key` shows it" in log.read_text()
