@@ -201,18 +201,9 @@ class ToolCall:
         """The text of the failure that the agent read; None where there was none."""
         return None if self.outcome is None or self.ok else self.outcome.text
 
-    def dump_ended(self, duration: float, outcome: ToolOutcome) -> bytes:
-        """Return what `dump` makes of the call when it has ended."""
-        return pydantic_core.to_json(
-            {
-                "id": self.id,
-                "name": self.name,
-                "arguments": self.arguments,
-                "started_at": self.started_at,
-                "duration": duration,
-                "outcome": outcome,
-            }
-        )
+    def ended(self, duration: float, outcome: ToolOutcome) -> ToolCall:
+        """Return the call as it has ended."""
+        return ToolCall(self.id, self.name, self.arguments, self.started_at, duration, outcome)
 
     def dump(self) -> bytes:
         """Return the call as JSON."""

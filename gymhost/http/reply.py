@@ -12,7 +12,6 @@ __all__ = ["JSON", "Header", "Reply", "reply_json"]
 
 JSON = b"application/json"
 Header = tuple[bytes, bytes]
-JSON_TYPE: Header = (b"content-type", JSON)
 
 
 @dataclass(slots=True)
@@ -28,8 +27,6 @@ class Reply:
 
     def head(self) -> list[Header]:
         """Return all of the headers."""
-        if self.media_type is JSON and self.status != 204:
-            return [*self.headers, JSON_TYPE, (b"content-length", b"%d" % len(self.body))]
         head = [*self.headers]
         if self.media_type:
             head.append((b"content-type", self.media_type))
