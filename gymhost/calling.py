@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import anyio
@@ -26,6 +25,7 @@ from gymhost.models import JSONObject, ToolCall, ToolOutcome, finite_json
 from gymhost.mount import Mount
 from gymhost.registry import Registry, hash_token, mint_session_id
 from gymhost.session import Session
+from gymhost.shields import shield
 from gymhost.slots import Slot
 from gymhost.stores import Found, SessionStore
 from gymhost.tools import Tool
@@ -34,7 +34,6 @@ __all__ = ["Calling"]
 
 logger = logging.getLogger("gymhost.calls")
 
-NOTHING = nullcontext()
 DEPTH = 150
 """Fewer brackets than that can't nest deeper than pydantic's JSON parser goes, which is 200."""
 
@@ -192,9 +191,12 @@ class Calling:
                 "session_calls",
                 limit="session_calls",
             )
+        read_only = tool is not None and tool.options.concurrent
+        session = slot.session(mount.instance.state_type, read_only=read_only)
+        call = ToolCall(mint_session_id(), tool_name, arguments, self._clock.time())
         slot.running += 1
         try:
-            return await self._run_and_record(mount, slot, tool, tool_name, arguments, stays)
+            return await self._run_and_record(mount, slot, session, call, tool, stays)
         finally:
             slot.running -= 1
 
@@ -202,14 +204,11 @@ class Calling:
         self,
         mount: Mount,
         slot: Slot,
+        session: Session[Any],
+        call: ToolCall,
         tool: Tool | None,
-        tool_name: str,
-        arguments: JSONObject,
         stays: bool,
     ) -> ToolOutcome:
-        read_only = tool is not None and tool.options.concurrent
-        session = slot.session(mount.instance.state_type, read_only=read_only)
-        call = ToolCall(mint_session_id(), tool_name, arguments, self._clock.time())
         begun = self._clock.monotonic()
         try:
             ended = await self._run(mount, slot, session, call, tool, begun)
@@ -217,21 +216,18 @@ class Calling:
             # cancelled: by a shutdown that could not wait. The record says so; the state stays.
             outcome = ToolOutcome.error("The call was cancelled.", "cancelled")
             if is_stray(exc):
-                logger.exception("tool %r of %s was cancelled from inside", tool_name, mount.name)
+                logger.exception("tool %r of %s was cancelled from inside", call.name, mount.name)
                 outcome = ToolOutcome.error("The tool failed.", "environment_error")
-            ended = _Ended.of(call, self._clock.monotonic() - begun, outcome)
+            ended = _Ended.of(call.ended(self._clock.monotonic() - begun, outcome))
             with anyio.CancelScope(shield=True):  # though it stays: something has cancelled it
                 await self._record(mount, slot, ended)
             if is_stray(exc):
                 return outcome
             raise
-        with self._uncancelled(stays):  # what ran is recorded, whole
+        with shield(self._store.waits and not stays):  # what ran is recorded, whole
             if not await self._record(mount, slot, ended):
                 return ToolOutcome.error("The call could not be recorded.", "store_error")
         return ended.outcome
-
-    def _uncancelled(self, stays: bool) -> AbstractContextManager[object]:
-        return anyio.CancelScope(shield=True) if self._store.waits and not stays else NOTHING
 
     async def _run(
         self,
@@ -253,7 +249,7 @@ class Calling:
                 # within the limit of a result: it may repeat the arguments
                 outcome = mount.sized(ToolOutcome.error(str(exc), exc.kind))
             duration = self._clock.monotonic() - begun
-            return _Ended.of(call, duration, outcome, session.changed_state())
+            return _Ended.of(call.ended(duration, outcome), session.changed_state())
         except CallTimeout as exc:
             masks = tool is not None and tool.options.timeout_masks
             kind = "environment_timeout" if masks else "timeout"
@@ -264,7 +260,7 @@ class Calling:
                 raise
             logger.exception("tool %r of %s failed in session %s", call.name, mount.name, slot.id)
             outcome = ToolOutcome.error("The tool failed.", "environment_error")
-        return _Ended.of(call, self._clock.monotonic() - begun, outcome)
+        return _Ended.of(call.ended(self._clock.monotonic() - begun, outcome))
 
     async def _record(self, mount: Mount, slot: Slot, ended: _Ended) -> bool:
         kind = ended.outcome.kind
@@ -292,16 +288,15 @@ class _Ended(NamedTuple):
     """What to keep of the state; None where it is as it was."""
 
     @classmethod
-    def of(
-        cls, call: ToolCall, duration: float, outcome: ToolOutcome, state: bytes | None = None
-    ) -> _Ended:
+    def of(cls, call: ToolCall, state: bytes | None = None) -> _Ended:
         """Return a call as the record can hold it: as it is, or that it is nested too deep.
 
         An agent can make a tool that repeats its arguments nest deeper than a JSON parser goes.
 
         Raises: ValueError: an author's call_tool, or a wrapper, has made what is not finite JSON.
         """
-        dumped = call.dump_ended(duration, outcome)
+        assert call.outcome is not None
+        outcome, dumped = call.outcome, call.dump()
         if b"NaN" in dumped or b"Infinity" in dumped:  # a number, or only a word in a text
             finite_json([outcome.content, outcome.structured_content])
         if dumped.count(b"[") + dumped.count(b"{") >= DEPTH:
@@ -309,7 +304,7 @@ class _Ended(NamedTuple):
                 pydantic_core.from_json(dumped)
             except ValueError:
                 outcome = ToolOutcome.error("The result is nested too deep.", "limit")
-                dumped = call.dump_ended(duration, outcome)
+                dumped = call.ended(call.duration, outcome).dump()
         return cls(outcome, dumped, state)
 
 

@@ -233,11 +233,6 @@ class Registry:
     def _hold(self, slot: Slot) -> None:
         self._slots[slot.id] = self._slots_of[slot.row.environment][slot.id] = slot
 
-    def _let_go(self, slot: Slot) -> None:
-        del self._slots[slot.id], self._slots_of[slot.row.environment][slot.id]
-        for token_hash in slot.token_hashes:
-            self._tokens.pop(token_hash, None)
-
     def _of(self, environment: str) -> Collection[Slot]:
         return self._slots_of[environment].values()
 
@@ -248,7 +243,9 @@ class Registry:
     def leave(self, slot: Slot) -> None:
         """Stop working on a session whose lease is given back, or is about to be."""
         if self._slots.get(slot.id) is slot:
-            self._let_go(slot)
+            del self._slots[slot.id], self._slots_of[slot.row.environment][slot.id]
+            for token_hash in slot.token_hashes:
+                self._tokens.pop(token_hash, None)
 
     async def drop(self, slot: Slot, *, closed: bool = False) -> bool:
         """Stop working on a session, and give its lease back; say whether it was held.
@@ -313,7 +310,7 @@ class Registry:
             forgotten = await self.store.forget(session_id)
             slot = self._slots.get(session_id)
             if forgotten and slot is not None:
-                self._let_go(slot)
+                self.leave(slot)
             return forgotten
 
     async def drop_all(self) -> None:

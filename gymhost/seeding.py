@@ -18,6 +18,7 @@ from gymhost.mount import Mount
 from gymhost.pins import Pin
 from gymhost.registry import LEASE_SECONDS, Registry, hash_token, mint_session_id, mint_token
 from gymhost.session import Session, dump_state
+from gymhost.shields import shield
 from gymhost.stores import NewSession, SessionRow, SessionStore
 
 __all__ = ["Seeded", "Seeding"]
@@ -143,16 +144,11 @@ class Seeding:
                 pinned=pin is not None,
                 leased_until=now + LEASE_SECONDS if pin is not None else 0.0,
             )
-            if not self._store.waits:
-                known = await self._create_now(new, pin)
+            waits = self._store.waits
+            create = self._create if waits else self._create_now
+            with shield(waits and not stays):  # what is created is also counted
+                known = await create(new, pin)
                 created = known is None
-            elif stays:
-                known = await self._create(new, pin)
-                created = known is None
-            else:
-                with anyio.CancelScope(shield=True):  # what is created is also counted
-                    known = await self._create(new, pin)
-                    created = known is None
         finally:
             mount.seeding -= 1
             if not created:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from gymhost.models import JSONObject, Task
 from gymhost.mount import Mount
 from gymhost.registry import Registry
 from gymhost.session import Session
+from gymhost.shields import shield
 from gymhost.slots import Slot, VerifyRun
 from gymhost.stores import SessionRow, SessionStore, Status, Verdict
 
@@ -38,7 +39,6 @@ __all__ = ["Verification", "VerifyAnswer"]
 
 logger = logging.getLogger("gymhost.verify")
 
-NOTHING = nullcontext()
 OPEN: tuple[Status, ...] = ("open",)
 VERIFYING: tuple[Status, ...] = ("verifying",)
 
@@ -154,7 +154,7 @@ class Verification:
             if run is None:
                 run = self._begin(slot, body_hash)
                 if tasks is None:
-                    await self._run_verify(mount, slot, run, body, task, stays=True)
+                    await self._run_verify(mount, slot, run, body, task)
                 else:
                     run.scope = anyio.CancelScope()
                     tasks.start_soon(self._run_in_scope, run.scope, mount, slot, run, body, task)
@@ -182,17 +182,10 @@ class Verification:
         task: Task | None,
     ) -> None:
         with scope, suppress(Interrupted):  # whoever waits is told by the run
-            await self._run_verify(mount, slot, run, body, task, stays=False)
+            await self._run_verify(mount, slot, run, body, task)
 
     async def _run_verify(
-        self,
-        mount: Mount,
-        slot: Slot,
-        run: VerifyRun,
-        body: AnyBody,
-        task: Task | None,
-        *,
-        stays: bool,
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
     ) -> None:
         slot.users += 1
         slot.submitted = True
@@ -202,7 +195,7 @@ class Verification:
                 # without its lease, another verify could run beside this one
                 run.let_go = not self._registry.holds(slot)
                 if not run.let_go:
-                    await self._score(mount, slot, run, body, task, stays)
+                    await self._score(mount, slot, run, body, task)
             finally:
                 slot.turns.give_back()
         except RequestError as exc:
@@ -225,13 +218,7 @@ class Verification:
             run.end()
 
     async def _score(
-        self,
-        mount: Mount,
-        slot: Slot,
-        run: VerifyRun,
-        body: AnyBody,
-        task: Task | None,
-        stays: bool,
+        self, mount: Mount, slot: Slot, run: VerifyRun, body: AnyBody, task: Task | None
     ) -> None:
         # An expired session stays expired, so that it is let go of once. One that a crash has left
         # verifying may be tried again by whoever has the lease.
@@ -254,9 +241,8 @@ class Verification:
             raise failure from exc
         verdict = Verdict(run.body_hash, dumped, slot.failure_kind, self._clock.time())
         closing = living and not mount.keeps_nothing
-        # shielded: a session that is scored is also counted and closed
-        shielded = closing or (self._store.waits and not stays)
-        with anyio.CancelScope(shield=True) if shielded else NOTHING:
+        # a session that is scored is also counted and closed; without a scope nothing cancels a run
+        with shield(closing or (self._store.waits and run.scope is not None)):
             slot.giving_back = living and not closing
             try:
                 verdict = await self._store.record_verdict(

@@ -26,6 +26,7 @@ LAYERS = (
         "pins",
         "plugin_records",
         "redaction",
+        "shields",
         "threads",
         "times",
     },
